@@ -1,0 +1,44 @@
+# The front door. `make help` says what there is; each target installs what it misses (scripts/setup).
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+# A toolchain that rustup has just installed is not on the PATH of a shell opened before.
+CARGO_HOME_DIR := $(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)
+export PATH := $(PATH):$(CARGO_HOME_DIR)/bin
+
+# A source of your own for the demo: make demo CLIP=film.mkv
+CLIP ?=
+# What the second test run hides from the program: Fedora's own libav has neither.
+MASKED := libx264,libx265
+
+.PHONY: help setup demo test bench soak lint docs clean
+
+help: ## say what there is
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing to build, test and demonstrate (Debian, Ubuntu, Fedora)
+	@scripts/setup
+
+demo: setup ## build, transcode a clip to HLS and show the result; CLIP=film.mkv for one of yours
+	cargo build --release --locked
+	@scripts/demo "$(CLIP)"
+
+test: setup ## run every test, then those under tests/ again as if libx264 and libx265 were not there
+	cargo test --locked
+	SPROCKET_MASK_ENCODERS=$(MASKED) cargo test --locked --test '*'
+
+bench: setup ## measure against the ffmpeg command on the same machine and print the ratios
+	cargo bench --locked
+
+soak: setup ## the long runs: start and cancel by the hundred, hours of video
+	SPROCKET_SOAK=1 cargo test --release --locked --test 'soak_*' -- --nocapture --test-threads=1
+
+lint: setup ## formatting and clippy, warnings as errors
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+
+docs: setup ## the documentation of the code, into target/doc
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
+
+clean: ## remove everything built, the roots of scripts/test-on-distros under target/ included
+	cargo clean

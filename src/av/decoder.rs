@@ -1,0 +1,75 @@
+//! A software decoder.
+
+use super::error::{AvError, Received};
+use super::frame::Frame;
+use super::log::RunLog;
+use super::options::Dictionary;
+use super::packet::Packet;
+use super::params::Parameters;
+use super::sys;
+use crate::base::time::Rational;
+use std::ptr;
+
+/// An open decoder. Dropping it ends its threads without decoding what they still hold.
+#[derive(Debug)]
+pub struct Decoder(*mut sys::AVCodecContext);
+
+// SAFETY: used by one thread at a time (`&mut self`).
+unsafe impl Send for Decoder {}
+
+impl Decoder {
+    /// Opens the decoder that libav prefers for `params`. `threads` is for pictures; 0 lets libav
+    /// choose. `None` when this libav has no such decoder.
+    pub fn open(params: &Parameters, time_base: Rational, threads: u32, log: &RunLog) -> Result<Option<Self>, AvError> {
+        // SAFETY: the context is owned by `decoder` from its allocation on, so every early return
+        // frees it; `params` is valid.
+        unsafe {
+            let codec = sys::avcodec_find_decoder(params.get().codec_id);
+            if codec.is_null() {
+                return Ok(None);
+            }
+            let decoder = Self(sys::avcodec_alloc_context3(codec));
+            if decoder.0.is_null() {
+                return Err(AvError::NO_MEMORY);
+            }
+            AvError::check(sys::avcodec_parameters_to_context(decoder.0, params.as_ptr()))?;
+            let context = &mut *decoder.0;
+            context.opaque = log.opaque();
+            context.pkt_timebase = sys::av_rational(time_base);
+            context.max_pixels = super::input::MAX_PIXELS;
+            context.thread_count = i32::try_from(threads).unwrap_or(0);
+            let mut options = Dictionary::new();
+            AvError::check(sys::avcodec_open2(decoder.0, codec, options.as_mut_ptr()))?;
+            Ok(Some(decoder))
+        }
+    }
+
+    /// Gives a packet to the decoder; `None` asks for what it still holds.
+    /// `NeedsInput` as an answer means that output has to be taken first.
+    pub fn send(&mut self, packet: Option<&Packet>) -> Result<Received, AvError> {
+        let packet = packet.map_or(ptr::null(), Packet::as_ptr);
+        // SAFETY: open context; null is the documented end mark.
+        AvError::received(unsafe { sys::avcodec_send_packet(self.0, packet) })
+    }
+
+    /// Takes a frame.
+    pub fn receive(&mut self, frame: &mut Frame) -> Result<Received, AvError> {
+        // SAFETY: open context, valid frame.
+        AvError::received(unsafe { sys::avcodec_receive_frame(self.0, frame.as_mut_ptr()) })
+    }
+
+    /// Has the decoder skip the loop filter and other work that does not count for `skip` frames;
+    /// for pictures that are decoded only because others refer to them.
+    pub fn skip_non_reference(&mut self, skip: bool) {
+        let discard = if skip { sys::AVDiscard::AVDISCARD_NONREF } else { sys::AVDiscard::AVDISCARD_DEFAULT };
+        // SAFETY: open context; the field may change between packets.
+        unsafe { (*self.0).skip_frame = discard }
+    }
+}
+
+impl Drop for Decoder {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `open`, freed once; null is fine.
+        unsafe { sys::avcodec_free_context(&mut self.0) }
+    }
+}

@@ -1,0 +1,34 @@
+//! sprocket: a media transcoding node. Libav runs in this process; exact HLS or single files come out.
+//!
+//! ```text
+//!   sprocket transcode INPUT -o OUT                 (cli)
+//!            |
+//!   media::inspect --> facts --> media::plan --> Plan
+//!                                                 |
+//!   source --> demux -8-> decode -2-> filter -2-> encode -64-> mux --> SegmentSink --> store::hls_dir
+//!              \______________________ media::pipeline _________/                      (or one file)
+//!                                                 |
+//!   output opened again <-- media::verify <-------+      then renamed into place: done
+//! ```
+//!
+//! The numbers are queue capacities in items: all bounded (`media/items.rs`).
+//!
+//! - **One timeline.** [`model::timeline`] alone knows where segment N starts: integers and
+//!   rationals, no floating point, no running state. Key frames, cuts, playlists and progress ask it.
+//! - **One pipeline.** [`media::pipeline::run`] takes a window of segments; a whole job and a single
+//!   segment differ in nothing else. A segment is a function of (source, rendition, index).
+//! - **One unsafe island.** Only [`av`] (with `ffi/`) says `unsafe` or names ffmpeg-next.
+//!
+//! Rooms, from the ground up: [`base`] (time, errors, abort flag, publishing of files), [`model`]
+//! (data and pure functions), [`container`] (MPEG-TS, fragmented MP4, codec strings: bytes, pure),
+//! [`av`] (libav, safe), [`media`] (the pipeline), [`store`] (where outputs live), [`cli`]. Who may
+//! import whom is a table in `tests/architecture.rs`, which enforces it.
+//!
+//! Reading order for the first day: `README.md`, this page, `media/pipeline.rs`,
+//! `model/timeline.rs`, one stage (`media/encode.rs`), `tests/windows.rs`.
+
+pub mod av;
+pub mod base;
+pub mod container;
+pub mod media;
+pub mod model;

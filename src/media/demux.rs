@@ -1,0 +1,312 @@
+//! The demux stage: packets of the chosen streams from the right place on.
+//!
+//! What enters: a plan and a window. What leaves: the picture's packets from the last key frame that
+//! the window needs (earlier groups of pictures are never decoded), the sound's packets from a
+//! little before the window (codecs need a run-up), and at the end of the file where the data
+//! really ended. No decoding here.
+
+use super::items::{Coded, DataEnd};
+use super::plan::Plan;
+use super::progress::Progress;
+use crate::av::input::Input;
+use crate::av::log::RunLog;
+use crate::av::{Packet, Received};
+use crate::base::cancel::{Cancel, QueueTx, Sent};
+use crate::base::error::{Error, ErrorKind, Result, Stage};
+use crate::base::time::{Rational, Rounding};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How long opening may take before the storage counts as hanging.
+pub const OPEN_LIMIT: Duration = Duration::from_secs(15);
+/// How much sound is read before a window: eight packets of encoder pre-roll (0.26 s for the longest
+/// packets) and what decoders need to settle (Opus asks for 80 ms, MP3 for a few packets).
+const AUDIO_RUN_UP: Rational = Rational::new(1, 2);
+/// How far before the wanted time a seek is tried, in seconds, until it lands on a usable key frame:
+/// containers without an index land anywhere.
+const BACK_OFF_S: [i64; 5] = [0, 2, 8, 32, 120];
+/// Packets looked at after a seek before it counts as useless.
+const MAX_LOOKED_AT: usize = 20_000;
+/// Bytes of packets held back while looking for a later key frame.
+const MAX_HELD_BYTES: usize = 64 << 20;
+
+/// Where the packets go.
+#[derive(Debug)]
+pub struct Outlets {
+    /// The picture's.
+    pub video: Option<QueueTx<Coded>>,
+    /// The sound's.
+    pub audio: Option<QueueTx<Coded>>,
+}
+
+/// Everything that the stage needs.
+#[derive(Debug)]
+pub struct Demux<'a> {
+    plan: &'a Plan,
+    cancel: &'a Cancel,
+    log: &'a RunLog,
+    progress: &'a Progress,
+    outlets: Outlets,
+    /// First slot of the window; where decoding has to be.
+    first_slot: i64,
+    /// Sound before this title time is not needed.
+    audio_from: Rational,
+    input: Option<Input>,
+    /// Packets read while looking for the start.
+    pending: VecDeque<Packet>,
+    /// The picture's packets that a later key frame may make needless.
+    held: Held,
+    data_end: Option<Rational>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    packets: VecDeque<Packet>,
+    bytes: usize,
+    /// The window's own pictures have come: nothing is held any more.
+    open: bool,
+}
+
+impl<'a> Demux<'a> {
+    /// A stage for the window that begins with segment `first`.
+    pub fn new(
+        plan: &'a Plan,
+        first: u64,
+        outlets: Outlets,
+        cancel: &'a Cancel,
+        log: &'a RunLog,
+        progress: &'a Progress,
+    ) -> Self {
+        let start = plan.timeline.segment_time(first);
+        Self {
+            plan,
+            cancel,
+            log,
+            progress,
+            outlets,
+            first_slot: i64::try_from(plan.timeline.segment_start(first)).unwrap_or(i64::MAX),
+            audio_from: start - AUDIO_RUN_UP,
+            input: None,
+            pending: VecDeque::new(),
+            held: Held::default(),
+            data_end: None,
+        }
+    }
+
+    /// Runs to the end of the file, or until nobody wants more.
+    pub fn run(mut self) -> Result<()> {
+        self.position()?;
+        while self.outlets.video.is_some() || self.outlets.audio.is_some() {
+            self.cancel.check(Stage::Demux)?;
+            match self.next_packet()? {
+                Some(packet) => self.route(packet)?,
+                None => return self.end(),
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self) -> Result<()> {
+        self.pending.clear();
+        self.input = None;
+        let mut input = Input::open(&self.plan.input, self.cancel, self.log, OPEN_LIMIT)?;
+        let keep: Vec<usize> = [self.video_stream(), self.audio_stream()].into_iter().flatten().collect();
+        if keep.iter().any(|s| *s >= input.streams().len()) {
+            let message = format!("{} is not the file that was inspected any more", self.plan.input.display());
+            return Err(Error::new(ErrorKind::Conflict, "source_changed", Stage::Open, message).hint("try again"));
+        }
+        input.keep_only(&keep);
+        self.input = Some(input);
+        Ok(())
+    }
+
+    fn video_stream(&self) -> Option<usize> {
+        self.plan.video.as_ref().map(|v| v.stream)
+    }
+
+    fn audio_stream(&self) -> Option<usize> {
+        self.plan.audio.as_ref().map(|a| a.stream)
+    }
+
+    /// Opens the source and goes to where the window's packets begin.
+    fn position(&mut self) -> Result<()> {
+        self.open()?;
+        let video_from = Rational::from_int(self.first_slot) * self.plan.timeline.frame_duration();
+        let wanted = if self.video_stream().is_some() { video_from.min(self.audio_from) } else { self.audio_from };
+        let source_start = self.plan.facts.origin - self.plan.title_origin;
+        for back_off in BACK_OFF_S {
+            let target = wanted - Rational::from_int(back_off);
+            if target <= source_start {
+                break;
+            }
+            if self.try_seek(target)? {
+                return Ok(());
+            }
+        }
+        // From the beginning: right for the first segment, and the last resort for the others. A
+        // fresh open, since not every container can be rewound.
+        if self.pending.is_empty() { Ok(()) } else { self.open() }
+    }
+
+    /// Seeks to a title time and looks whether what comes is early enough.
+    fn try_seek(&mut self, target: Rational) -> Result<bool> {
+        let Some(stream) = self.video_stream().or(self.audio_stream()) else { return Ok(false) };
+        let is_video = self.video_stream().is_some();
+        self.pending.clear();
+        let Some(input) = &mut self.input else { return Ok(false) };
+        let Some(time_base) = input.streams().get(stream).map(|s| s.time_base) else { return Ok(false) };
+        let ticks = ((target + self.plan.title_origin) / time_base).round(Rounding::Floor);
+        match input.seek(stream, ticks) {
+            Err(e) if e.is_cancelled() || e.code() == "read_failed" => return Err(e),
+            Err(_) => return Ok(false),
+            Ok(()) => {}
+        }
+        for _ in 0..MAX_LOOKED_AT {
+            let Some(packet) = self.read()? else { return Ok(false) };
+            let verdict = (packet.stream() == stream && (!is_video || packet.is_key()))
+                .then(|| self.early_enough(&packet, is_video, target));
+            self.pending.push_back(packet);
+            if let Some(Some(verdict)) = verdict {
+                return Ok(verdict);
+            }
+        }
+        Ok(false)
+    }
+
+    fn early_enough(&self, packet: &Packet, is_video: bool, target: Rational) -> Option<bool> {
+        let time = self.title_time(packet)?;
+        if is_video {
+            // Sound is interleaved near pictures of the same time, so a key frame at the target
+            // brings the run-up of the sound too.
+            return Some(self.plan.timeline.slot_at_time(time) <= self.first_slot && time <= target.max(self.audio_from));
+        }
+        Some(time <= self.audio_from)
+    }
+
+    fn next_packet(&mut self) -> Result<Option<Packet>> {
+        match self.pending.pop_front() {
+            Some(packet) => Ok(Some(packet)),
+            None => self.read(),
+        }
+    }
+
+    fn read(&mut self) -> Result<Option<Packet>> {
+        let no_memory = |e: crate::av::AvError| e.at(Stage::Demux, "cannot read the source");
+        let mut packet = Packet::new().map_err(no_memory)?;
+        let Some(input) = &mut self.input else { return Ok(None) };
+        let mut skipped = 0u32;
+        loop {
+            match input.read(&mut packet)? {
+                Received::Item => break,
+                Received::End => return Ok(None),
+                Received::NeedsInput => {
+                    self.progress.damaged();
+                    skipped += 1;
+                    if skipped > 10_000 {
+                        return Ok(None);
+                    }
+                    self.cancel.check(Stage::Demux)?;
+                }
+            }
+        }
+        if packet.is_corrupt() {
+            self.progress.damaged();
+        }
+        Ok(Some(packet))
+    }
+
+    /// The packet's presentation time (or the best there is) in title time.
+    fn title_time(&self, packet: &Packet) -> Option<Rational> {
+        let ticks = packet.pts().or(packet.dts())?;
+        Some(Rational::from_int(ticks) * self.time_base(packet.stream())? - self.plan.title_origin)
+    }
+
+    fn time_base(&self, stream: usize) -> Option<Rational> {
+        self.input.as_ref()?.streams().get(stream).map(|s| s.time_base)
+    }
+
+    fn route(&mut self, packet: Packet) -> Result<()> {
+        let is_video = Some(packet.stream()) == self.video_stream();
+        let time = self.title_time(&packet);
+        self.note_end(&packet, time);
+        if is_video {
+            return self.route_video(packet, time);
+        }
+        let needed = time.is_none_or(|t| t + self.length(&packet) >= self.audio_from);
+        if Some(packet.stream()) == self.audio_stream() && needed {
+            self.outlets.audio = send(self.outlets.audio.take(), packet)?;
+        }
+        Ok(())
+    }
+
+    /// Holds the picture's packets back while a later key frame may still make them needless.
+    fn route_video(&mut self, packet: Packet, time: Option<Rational>) -> Result<()> {
+        if self.held.open {
+            self.outlets.video = send(self.outlets.video.take(), packet)?;
+            return Ok(());
+        }
+        let slot = time.map(|t| self.plan.timeline.slot_at_time(t));
+        if packet.is_key() && slot.is_none_or(|s| s <= self.first_slot) {
+            self.held.packets.clear();
+            self.held.bytes = 0;
+        }
+        // Also opens for a stream that never has a key frame (intra refresh): its decoder recovers.
+        let reached = self.decode_slot(&packet).or(slot).is_none_or(|s| s >= self.first_slot);
+        self.held.bytes += packet.data().len();
+        self.held.packets.push_back(packet);
+        if reached || self.held.bytes > MAX_HELD_BYTES {
+            self.held.open = true;
+            while let Some(packet) = self.held.packets.pop_front() {
+                self.outlets.video = send(self.outlets.video.take(), packet)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn decode_slot(&self, packet: &Packet) -> Option<i64> {
+        let time_base = self.time_base(packet.stream())?;
+        let time = Rational::from_int(packet.dts()?) * time_base - self.plan.title_origin;
+        Some(self.plan.timeline.slot_at_time(time))
+    }
+
+    fn length(&self, packet: &Packet) -> Rational {
+        let ticks = Rational::from_int(packet.duration());
+        self.time_base(packet.stream()).map_or(Rational::ZERO, |tb| ticks * tb)
+    }
+
+    fn note_end(&mut self, packet: &Packet, time: Option<Rational>) {
+        let Some(time) = time else { return };
+        let is_video = Some(packet.stream()) == self.video_stream();
+        let mut length = self.length(packet);
+        if is_video && !length.is_positive() {
+            length = self.plan.facts.video.as_ref().map_or(Rational::ZERO, |v| v.frame_rate.recip());
+        }
+        let end = time + length;
+        self.data_end = Some(self.data_end.map_or(end, |e| e.max(end)));
+    }
+
+    fn end(mut self) -> Result<()> {
+        while let Some(packet) = self.held.packets.pop_front() {
+            self.outlets.video = send(self.outlets.video.take(), packet)?;
+        }
+        let end = DataEnd { end: self.data_end };
+        for outlet in [&self.outlets.video, &self.outlets.audio].into_iter().flatten() {
+            outlet.send(Coded::End(end))?;
+        }
+        Ok(())
+    }
+}
+
+/// Sends a packet; the outlet closes when its consumer wants no more.
+fn send(outlet: Option<QueueTx<Coded>>, packet: Packet) -> Result<Option<QueueTx<Coded>>> {
+    let Some(tx) = outlet else { return Ok(None) };
+    Ok(match tx.send(Coded::Packet(packet))? {
+        Sent::Queued => Some(tx),
+        Sent::ConsumerGone => None,
+    })
+}
+
+/// Ticks of a stream as ticks of the title, in the stream's own time base.
+pub fn title_ticks(ticks: i64, time_base: Rational, title_origin: Rational) -> i64 {
+    ticks - (title_origin / time_base).round(Rounding::Nearest)
+}

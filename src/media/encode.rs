@@ -1,0 +1,174 @@
+//! The encode stage of one rendition: pictures on the grid in, samples on the grid out.
+//!
+//! Times are not taken from the encoder but from the grid: PTS is the picture's slot, DTS its place
+//! in decode order less the reorder delay, both counted from title time 0. So a sample carries the
+//! same times whichever run made it. What the encoder was told is checked, not believed: one packet
+//! for each picture, and an IDR picture wherever a segment begins.
+
+use super::items::{MuxItem, Scaled};
+use crate::av::encoder::{Encoder, VideoSettings};
+use crate::av::{AvError, Packet, Received};
+use crate::base::cancel::{QueueRx, QueueTx, Sent};
+use crate::base::error::{Error, ErrorKind, Result, Stage};
+use crate::base::time::Rational;
+use crate::model::track::{Sample, VideoCodec, VideoTrack};
+use std::collections::HashSet;
+
+/// The stage.
+pub struct Encode<'a> {
+    settings: &'a VideoSettings,
+    codec: VideoCodec,
+    encoder: Encoder,
+    input: QueueRx<Scaled>,
+    output: QueueTx<MuxItem>,
+    clock: Option<Clock>,
+    /// Slots where a segment begins and whose packet has not come yet.
+    boundaries: HashSet<u64>,
+    sent: u64,
+    received: u64,
+}
+
+/// Where on the grid the packets stand.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    /// First slot of the run.
+    first: i64,
+    /// Frames that a decoder holds back.
+    reorder: i64,
+    /// Ticks of the track in one frame.
+    frame_ticks: i64,
+}
+
+impl<'a> Encode<'a> {
+    /// A stage around an open encoder.
+    pub fn new(
+        settings: &'a VideoSettings,
+        codec: VideoCodec,
+        encoder: Encoder,
+        input: QueueRx<Scaled>,
+        output: QueueTx<MuxItem>,
+    ) -> Self {
+        Self { settings, codec, encoder, input, output, clock: None, boundaries: HashSet::new(), sent: 0, received: 0 }
+    }
+
+    /// Runs until the filter ends.
+    pub fn run(mut self) -> Result<()> {
+        loop {
+            match self.input.recv()? {
+                Some(Scaled::Picture { n, key, mut frame }) => {
+                    let slot = i64::try_from(n).unwrap_or(i64::MAX);
+                    frame.set_pts(slot);
+                    frame.set_key_wanted(key);
+                    if key {
+                        self.boundaries.insert(n);
+                    }
+                    self.sent += 1;
+                    if self.encode(Some(&frame))? == Sent::ConsumerGone {
+                        return Ok(());
+                    }
+                }
+                Some(Scaled::End { end }) => {
+                    self.encode(None)?;
+                    self.check_complete()?;
+                    self.output.send(MuxItem::VideoEnd { end })?;
+                    return Ok(());
+                }
+                None => return Err(Error::internal(Stage::Encode, "the filter ended without a word")),
+            }
+        }
+    }
+
+    fn encode(&mut self, frame: Option<&crate::av::Frame>) -> Result<Sent> {
+        loop {
+            match self.encoder.send(frame).map_err(|e| self.failed(e))? {
+                Received::NeedsInput => {
+                    if self.take_packets()? == Sent::ConsumerGone {
+                        return Ok(Sent::ConsumerGone);
+                    }
+                }
+                _ => return self.take_packets(),
+            }
+        }
+    }
+
+    fn take_packets(&mut self) -> Result<Sent> {
+        loop {
+            let mut packet = Packet::new().map_err(|e| self.failed(e))?;
+            match self.encoder.receive(&mut packet).map_err(|e| self.failed(e))? {
+                Received::Item => {
+                    if self.emit(packet)? == Sent::ConsumerGone {
+                        return Ok(Sent::ConsumerGone);
+                    }
+                }
+                _ => return Ok(Sent::Queued),
+            }
+        }
+    }
+
+    fn emit(&mut self, packet: Packet) -> Result<Sent> {
+        let Some(slot) = packet.pts() else {
+            return Err(Error::internal(Stage::Encode, format!("{} gave a packet without a time", self.settings.encoder)));
+        };
+        let clock = match self.clock {
+            Some(clock) => clock,
+            None => self.start(slot, &packet)?,
+        };
+        let n = u64::try_from(slot).unwrap_or(0);
+        let starts = self.boundaries.remove(&n);
+        if starts && !packet.is_key() {
+            return Err(self.not_a_key(n));
+        }
+        let decode_index = clock.first + i64::try_from(self.received).unwrap_or(i64::MAX) - clock.reorder;
+        self.received += 1;
+        let sample = Sample {
+            pts: slot * clock.frame_ticks,
+            dts: decode_index.min(slot) * clock.frame_ticks,
+            duration: clock.frame_ticks,
+            key: packet.is_key(),
+            data: packet.into_bytes(),
+        };
+        self.output.send(MuxItem::Video { sample, segment_start: starts.then_some(n) })
+    }
+
+    /// The first packet tells the reorder delay; with it the track can be described.
+    fn start(&mut self, first: i64, packet: &Packet) -> Result<Clock> {
+        let reorder = (first - packet.dts().unwrap_or(first)).max(0);
+        let rate = self.settings.frame_rate;
+        let params = self.encoder.parameters().map_err(|e| self.failed(e))?;
+        let track = VideoTrack {
+            codec: self.codec,
+            width: self.settings.width,
+            height: self.settings.height,
+            sample_aspect_ratio: Rational::from_int(1),
+            frame_rate: rate,
+            time_base: Rational::new(1, rate.num()),
+            reorder_frames: u32::try_from(reorder).unwrap_or(0),
+            bit_depth: params.pixel_format().map_or(8, |(_, depth)| depth),
+            colour: self.settings.colour,
+            config: params.extradata().to_vec(),
+            profile: params.profile(),
+            level: params.level(),
+        };
+        self.output.send(MuxItem::VideoTrack(Box::new(track)))?;
+        let clock = Clock { first, reorder, frame_ticks: rate.den() };
+        self.clock = Some(clock);
+        Ok(clock)
+    }
+
+    fn check_complete(&self) -> Result<()> {
+        if self.received == self.sent && self.boundaries.is_empty() {
+            return Ok(());
+        }
+        let message = format!("{} took {} pictures and gave {} packets", self.settings.encoder, self.sent, self.received);
+        Err(Error::new(ErrorKind::Internal, "encoder_lost_frames", Stage::Encode, message))
+    }
+
+    fn not_a_key(&self, n: u64) -> Error {
+        let message = format!("{} made no key picture at frame {n} though it was told to", self.settings.encoder);
+        Error::new(ErrorKind::Internal, "encoder_ignored_key", Stage::Encode, message)
+    }
+
+    fn failed(&self, e: AvError) -> Error {
+        e.at(Stage::Encode, format_args!("{} failed", self.settings.encoder))
+    }
+}

@@ -1,0 +1,103 @@
+//! What flows between the stages.
+//!
+//! ```text
+//! demux --Coded--> decode --Raw--> filter --Scaled--> encode --MuxItem--> mux --Segment--> sink
+//!        \-Coded--> audio --------------------------------MuxItem-------^
+//! ```
+//! The capacities below are the only places where items wait, so memory is bounded by them.
+
+use crate::av::{Frame, Packet};
+use crate::base::time::Rational;
+use crate::model::track::{AudioTrack, Sample, VideoTrack};
+use std::sync::Arc;
+
+/// Coded packets for each stream: tens of kilobytes each.
+pub const CODED_QUEUE: usize = 8;
+/// Decoded pictures for each rendition, shared between renditions: 3 MiB each at 1080p.
+pub const RAW_QUEUE: usize = 2;
+/// Scaled pictures for each rendition: 1.4 MiB each at 720p.
+pub const SCALED_QUEUE: usize = 2;
+/// Coded samples for each rendition: kilobytes each.
+pub const MUX_QUEUE: usize = 64;
+
+/// From the demuxer to a decoder (or straight to the muxer when a stream is copied).
+#[derive(Debug)]
+pub enum Coded {
+    /// A packet of the stream.
+    Packet(Packet),
+    /// No more packets: the source ended.
+    End(DataEnd),
+}
+
+/// Where the data of the source ended, in title time; `None` when there was none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataEnd {
+    /// The end of the longer of picture and sound.
+    pub end: Option<Rational>,
+}
+
+/// From the decoder to the filters: a picture on its slots of the grid.
+#[derive(Clone, Debug)]
+pub enum Raw {
+    /// Show this picture in slot `n`. The same picture may come again for the next slot.
+    Picture {
+        /// Slot, counted from title time 0.
+        n: u64,
+        /// A segment begins here: the encoder has to make an IDR picture.
+        key: bool,
+        /// The picture, shared between the renditions.
+        frame: Arc<Frame>,
+    },
+    /// The window is complete; the title has this many slots up to here.
+    End {
+        /// One past the last slot.
+        end: u64,
+    },
+}
+
+/// From a filter to its encoder.
+#[derive(Debug)]
+pub enum Scaled {
+    /// A picture whose PTS is its slot.
+    Picture {
+        /// Slot, counted from title time 0.
+        n: u64,
+        /// A segment begins here.
+        key: bool,
+        /// The picture in the encoder's size and format.
+        frame: Frame,
+    },
+    /// As [`Raw::End`].
+    End {
+        /// One past the last slot.
+        end: u64,
+    },
+}
+
+/// From the encoders to the muxer of one rendition.
+#[derive(Clone, Debug)]
+pub enum MuxItem {
+    /// The picture's track, before its first sample.
+    VideoTrack(Box<VideoTrack>),
+    /// A coded picture.
+    Video {
+        /// The sample.
+        sample: Sample,
+        /// The grid position at which a segment begins with this sample.
+        segment_start: Option<u64>,
+    },
+    /// No more pictures; the title's grid ends at this position.
+    VideoEnd {
+        /// One past the last grid position.
+        end: u64,
+    },
+    /// The sound's track, before its first sample.
+    AudioTrack(Box<AudioTrack>),
+    /// A coded piece of sound.
+    Audio(Sample),
+    /// No more sound; without pictures, the title's grid ends at this position.
+    AudioEnd {
+        /// One past the last grid position.
+        end: u64,
+    },
+}

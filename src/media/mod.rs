@@ -1,0 +1,22 @@
+//! One pipeline: what a source is, what each stage does, and the stages.
+//!
+//! Imports `av`, `model`, `container`, `base`. Writes finished segments to `model::segment::SegmentSink`
+//! and never knows where they go; no async, no HTTP.
+
+pub mod audio;
+pub mod copy;
+pub mod decode;
+pub mod demux;
+pub mod encode;
+pub mod filter;
+pub mod inspect;
+pub mod items;
+pub mod keyframes;
+pub mod mux;
+pub mod pipeline;
+pub mod plan;
+pub mod progress;
+pub mod retime;
+mod tracks;
+#[cfg(any())]
+pub mod verify;

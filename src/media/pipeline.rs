@@ -1,0 +1,453 @@
+//! The one pipeline, assembled top to bottom in [`run`].
+//!
+//! ```text
+//!          8            2            2             64
+//! demux --+--> decode --+--> filter ----> encode --+--> mux --> sink      once for each rendition
+//!         |             +--> filter ----> encode --|--> mux --> sink
+//!         |  8                                     |
+//!         +--> audio ------------------------------+  (one packet, shared by all)
+//! ```
+//! Each box is an OS thread, each arrow a bounded queue that wakes on the run's abort flag; the
+//! numbers are capacities in items (`items.rs`). The window says which segments to make; whole jobs
+//! and single segments differ in nothing else. The first stage that fails sets the flag, and its
+//! error is the run's.
+
+use super::audio::copy::{CopyAudio, PacketTicks};
+use super::audio::{Audio, PacketWindow, SourceClock, grid_of};
+use super::copy::CopyVideo;
+use super::decode::Decode;
+use super::demux::{Demux, OPEN_LIMIT, Outlets};
+use super::encode::Encode;
+use super::filter::Filter;
+use super::items::{CODED_QUEUE, Coded, MUX_QUEUE, MuxItem, RAW_QUEUE, SCALED_QUEUE};
+use super::mux::{AppendSink, Expect, FileMux, MadeRendition, SegmentMux};
+use super::plan::{AudioPlan, Plan};
+use super::progress::Progress;
+use super::tracks;
+use crate::av::decoder::Decoder;
+use crate::av::encoder::{AudioSettings, Encoder, OpenError, VideoSettings};
+use crate::av::input::Input;
+use crate::av::log::RunLog;
+use crate::av::output::FileFormat;
+use crate::base::cancel::{Cancel, QueueRx, QueueTx, queue};
+use crate::base::error::{Error, ErrorKind, Result, Stage};
+use crate::base::time::Rational;
+use crate::model::job::{Format, SegmentType};
+use crate::model::segment::SegmentSink;
+use crate::model::timeline::{Timeline, Window};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, Scope, ScopedJoinHandle};
+
+/// Where the output goes.
+pub enum Target {
+    /// Segments, as each is finished.
+    Segments(Arc<dyn SegmentSink>),
+    /// One file, under this (temporary) name; it is complete and closed when the run ends.
+    File(PathBuf),
+}
+
+/// What came out.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The plan's timeline, or one of another length if the data ended elsewhere.
+    pub timeline: Timeline,
+    /// The renditions, in the plan's order.
+    pub renditions: Vec<MadeRendition>,
+}
+
+/// Makes the window's segments (or the whole file). Returns when every thread has ended.
+///
+/// `cancel` belongs to this run alone: a failing stage sets it too.
+pub fn run(
+    plan: &Plan,
+    window: Window,
+    target: Target,
+    cancel: &Cancel,
+    progress: &Arc<Progress>,
+    log: &RunLog,
+) -> Result<Outcome> {
+    let span = Span::of(plan, window);
+    progress.set_span(span.start_time(plan), span.end_time(plan));
+    let codecs = Codecs::open(plan, cancel, log)?;
+    let target = OpenTarget::new(plan, target)?;
+    let results = thread::scope(|scope| {
+        let crew = Crew { scope, plan, cancel, progress, log, span: &span, target: &target };
+        crew.start(codecs).map(Stages::join)
+    });
+    let renditions = settle(results, cancel).map_err(|e| with_log(e, log))?;
+    finish(plan, &span, renditions, progress)
+}
+
+/// The part of the title that a run makes, in segments and in grid positions.
+#[derive(Clone, Debug)]
+struct Span {
+    segments: Range<u64>,
+    first: u64,
+    /// `None` runs to where the data ends.
+    end: Option<u64>,
+}
+
+impl Span {
+    fn of(plan: &Plan, window: Window) -> Self {
+        let segments = plan.timeline.segments_of(window);
+        let open = window.end.is_none() && !plan.fixed_end;
+        let end = (!open).then(|| plan.timeline.segment_start(segments.end));
+        Self { first: plan.timeline.segment_start(segments.start), segments, end }
+    }
+
+    fn start_time(&self, plan: &Plan) -> Rational {
+        plan.timeline.frame_time(self.first)
+    }
+
+    fn end_time(&self, plan: &Plan) -> Rational {
+        self.end.map_or(plan.timeline.duration(), |end| plan.timeline.frame_time(end))
+    }
+}
+
+/// Everything that has to open before a thread starts: so that what cannot work says so at once.
+struct Codecs {
+    video_decoder: Option<Decoder>,
+    video_encoders: Vec<Encoder>,
+    audio: Option<(Decoder, Encoder)>,
+    source: tracks::SourceTracks,
+}
+
+impl Codecs {
+    fn open(plan: &Plan, cancel: &Cancel, log: &RunLog) -> Result<Self> {
+        let input = Input::open(&plan.input, cancel, log, OPEN_LIMIT)?;
+        let source = tracks::describe(plan, &input)?;
+        let decoder = |stream: usize, threads: u32| {
+            let stream = input.streams().get(stream).ok_or_else(|| Error::internal(Stage::Open, "a stream is gone"))?;
+            let opened = Decoder::open(&stream.params, stream.time_base, threads, log);
+            let opened = opened.map_err(|e| e.at(Stage::Decode, "cannot open the decoder"))?;
+            opened.ok_or_else(|| Error::internal(Stage::Decode, "a decoder that was there is gone"))
+        };
+        let video_decoder = match &plan.video {
+            Some(video) if !video.copy => Some(decoder(video.stream, video.decoder_threads)?),
+            _ => None,
+        };
+        let settings = plan.renditions.iter().filter_map(|r| r.encode.as_ref());
+        let video_encoders = settings.map(|s| open_video(s, log)).collect::<Result<_>>()?;
+        let audio = match &plan.audio {
+            Some(AudioPlan { stream, encode: Some(settings) }) => {
+                Some((decoder(*stream, 1)?, open_audio(settings, log)?))
+            }
+            _ => None,
+        };
+        Ok(Self { video_decoder, video_encoders, audio, source })
+    }
+}
+
+fn open_video(settings: &VideoSettings, log: &RunLog) -> Result<Encoder> {
+    Encoder::open_video(settings, log).map_err(|e| cannot_open(&settings.encoder, e, log))
+}
+
+fn open_audio(settings: &AudioSettings, log: &RunLog) -> Result<Encoder> {
+    Encoder::open_audio(settings, log).map_err(|e| cannot_open(&settings.encoder, e, log))
+}
+
+fn cannot_open(name: &str, error: OpenError, log: &RunLog) -> Error {
+    let new = |code, message| Error::new(ErrorKind::Unsupported, code, Stage::Encode, message);
+    let error = match error {
+        OpenError::Missing => new("no_encoder", format!("this libav has no encoder {name}")),
+        OpenError::UnknownOption(option) => {
+            new("encoder_refused", format!("{name} of this libav does not know the option {option}"))
+        }
+        OpenError::Av(e) => new("encoder_refused", format!("{name} does not take these settings: {e}"))
+            .hint("check preset, crf, bit rate and size"),
+    };
+    error.with_libav_log(log.last_lines())
+}
+
+/// The target with its files open.
+enum OpenTarget {
+    Segments(SegmentType, Arc<dyn SegmentSink>),
+    File(FileFormat, PathBuf),
+}
+
+impl OpenTarget {
+    fn new(plan: &Plan, target: Target) -> Result<Self> {
+        Ok(match (plan.format, target) {
+            (Format::Hls(kind), Target::Segments(sink)) => Self::Segments(kind, sink),
+            (Format::Ts, Target::File(path)) => Self::Segments(SegmentType::Ts, Arc::new(AppendSink::create(&path)?)),
+            (Format::Mp4, Target::File(path)) => Self::File(FileFormat::Mp4, path),
+            (Format::Mkv, Target::File(path)) => Self::File(FileFormat::Mkv, path),
+            _ => return Err(Error::internal(Stage::Plan, "the target does not fit the format")),
+        })
+    }
+}
+
+/// What every stage of a run shares while its threads start.
+#[derive(Clone, Copy)]
+struct Crew<'scope, 'env> {
+    scope: &'scope Scope<'scope, 'env>,
+    plan: &'env Plan,
+    cancel: &'env Cancel,
+    progress: &'env Progress,
+    log: &'env RunLog,
+    span: &'env Span,
+    target: &'env OpenTarget,
+}
+
+type Handle<'scope, T> = ScopedJoinHandle<'scope, Result<T>>;
+
+/// The threads of a run.
+struct Stages<'scope> {
+    workers: Vec<Handle<'scope, ()>>,
+    muxers: Vec<Handle<'scope, MadeRendition>>,
+}
+
+impl<'scope, 'env> Crew<'scope, 'env> {
+    /// Starts every stage, top to bottom.
+    fn start(self, codecs: Codecs) -> Result<Stages<'scope>> {
+        let mut stages = Stages { workers: Vec::new(), muxers: Vec::new() };
+        let Codecs { video_decoder, video_encoders, audio, source } = codecs;
+        let (mux_inlets, mux_outlets): (Vec<_>, Vec<_>) =
+            self.plan.renditions.iter().map(|_| queue::<MuxItem>(MUX_QUEUE, self.cancel, Stage::Mux)).unzip();
+
+        let (video_tx, video_rx) = self.coded(self.plan.video.is_some());
+        let (audio_tx, audio_rx) = self.coded(self.plan.audio.is_some());
+        stages.workers.push(self.demux(Outlets { video: video_tx, audio: audio_tx })?);
+        if let Some(input) = video_rx {
+            match (video_decoder, source.video) {
+                (Some(decoder), _) => self.encode_video(&mut stages, decoder, source.video_time_base, video_encoders, input, &mux_inlets)?,
+                (None, Some(track)) => stages.workers.push(self.copy_video(track, input, &mux_inlets)?),
+                (None, None) => return Err(Error::internal(Stage::Plan, "a picture without a decoder or a track")),
+            }
+        }
+        if let Some(input) = audio_rx {
+            stages.workers.push(match (audio, source.audio, source.audio_clock) {
+                (Some(codecs), _, Some(clock)) => self.encode_audio(codecs, clock, input, mux_inlets)?,
+                (None, Some(track), _) => self.copy_audio(track, input, mux_inlets)?,
+                _ => return Err(Error::internal(Stage::Plan, "sound without a decoder or a track")),
+            });
+        } else {
+            drop(mux_inlets);
+        }
+        for (i, input) in mux_outlets.into_iter().enumerate() {
+            stages.muxers.push(self.mux(i, input)?);
+        }
+        Ok(stages)
+    }
+
+    fn coded(self, wanted: bool) -> (Option<QueueTx<Coded>>, Option<QueueRx<Coded>>) {
+        if !wanted {
+            return (None, None);
+        }
+        let (tx, rx) = queue(CODED_QUEUE, self.cancel, Stage::Demux);
+        (Some(tx), Some(rx))
+    }
+
+    /// Starts a stage's thread. A stage that fails or panics sets the run's flag, so that all end.
+    fn spawn<T: Send + 'scope>(
+        self,
+        name: &str,
+        stage: impl FnOnce() -> Result<T> + Send + 'scope,
+    ) -> Result<Handle<'scope, T>> {
+        let (cancel, log) = (self.cancel, self.log);
+        let body = move || {
+            log.enter_thread();
+            let guard = CancelOnDrop(Some(cancel));
+            let result = stage();
+            if result.is_ok() {
+                guard.disarm();
+            }
+            result
+        };
+        let started = thread::Builder::new().name(name.into()).spawn_scoped(self.scope, body);
+        started.map_err(|e| {
+            self.cancel.cancel();
+            Error::internal(Stage::Plan, format!("cannot start a thread: {e}"))
+        })
+    }
+
+    fn demux(self, outlets: Outlets) -> Result<Handle<'scope, ()>> {
+        let first = self.span.segments.start;
+        self.spawn("demux", move || Demux::new(self.plan, first, outlets, self.cancel, self.log, self.progress).run())
+    }
+
+    fn encode_video(
+        self,
+        stages: &mut Stages<'scope>,
+        decoder: Decoder,
+        time_base: Rational,
+        encoders: Vec<Encoder>,
+        input: QueueRx<Coded>,
+        outputs: &[QueueTx<MuxItem>],
+    ) -> Result<()> {
+        let mut outlets = Vec::new();
+        for ((i, encoder), output) in encoders.into_iter().enumerate().zip(outputs) {
+            let (raw_tx, raw_rx) = queue(RAW_QUEUE, self.cancel, Stage::Decode);
+            outlets.push(raw_tx);
+            self.rendition(stages, i, encoder, raw_rx, output.clone())?;
+        }
+        let slots = (self.span.first, self.span.end);
+        stages.workers.push(self.spawn("decode", move || {
+            Decode::new(self.plan, slots, (decoder, time_base), input, outlets, self.progress).run()
+        })?);
+        Ok(())
+    }
+
+    fn rendition(
+        self,
+        stages: &mut Stages<'scope>,
+        i: usize,
+        encoder: Encoder,
+        input: QueueRx<super::items::Raw>,
+        output: QueueTx<MuxItem>,
+    ) -> Result<()> {
+        let settings = self.plan.renditions.get(i).and_then(|r| r.encode.as_ref());
+        let settings = settings.ok_or_else(|| Error::internal(Stage::Plan, "a rendition without settings"))?;
+        let codec = tracks::codec_of(&settings.encoder);
+        let (scaled_tx, scaled_rx) = queue(SCALED_QUEUE, self.cancel, Stage::Filter);
+        let description = filter_description(settings);
+        let frame_duration = self.plan.timeline.frame_duration();
+        let sar = self.plan.facts.video.as_ref().map_or(Rational::from_int(1), |v| v.sample_aspect_ratio);
+        stages.workers.push(self.spawn(&format!("scale-{i}"), move || {
+            Filter::new(description, 1, frame_duration, sar, input, scaled_tx).run()
+        })?);
+        stages.workers.push(self.spawn(&format!("encode-{i}"), move || {
+            Encode::new(settings, codec, encoder, scaled_rx, output).run()
+        })?);
+        Ok(())
+    }
+
+    fn copy_video(
+        self,
+        track: crate::model::track::VideoTrack,
+        input: QueueRx<Coded>,
+        outputs: &[QueueTx<MuxItem>],
+    ) -> Result<Handle<'scope, ()>> {
+        let output = outputs.first().cloned().ok_or_else(|| Error::internal(Stage::Plan, "no rendition"))?;
+        let (first, end) = (self.span.first, self.span.end);
+        self.spawn("copy", move || {
+            CopyVideo { plan: self.plan, track, first, end, input, output, progress: self.progress }.run()
+        })
+    }
+
+    fn encode_audio(
+        self,
+        codecs: (Decoder, Encoder),
+        clock: SourceClock,
+        input: QueueRx<Coded>,
+        outlets: Vec<QueueTx<MuxItem>>,
+    ) -> Result<Handle<'scope, ()>> {
+        let settings = self.plan.audio.as_ref().and_then(|a| a.encode.as_ref());
+        let settings = settings.ok_or_else(|| Error::internal(Stage::Plan, "sound without settings"))?;
+        let grid = grid_of(&codecs.1, settings);
+        let first = self.plan.timeline.packets(&grid, self.span.segments.start).start;
+        let last = self.span.segments.end.saturating_sub(1);
+        let end = self.span.end.map(|_| self.plan.timeline.packets(&grid, last).end);
+        let window = PacketWindow { first, end };
+        let codec = tracks::audio_codec_of(&settings.encoder);
+        self.spawn("audio", move || {
+            Audio::new(self.plan, settings, codec, codecs, clock, window, input, outlets, self.progress).run()
+        })
+    }
+
+    fn copy_audio(
+        self,
+        track: crate::model::track::AudioTrack,
+        input: QueueRx<Coded>,
+        outlets: Vec<QueueTx<MuxItem>>,
+    ) -> Result<Handle<'scope, ()>> {
+        let ticks = |time: Rational| (time / track.time_base).round(crate::base::time::Rounding::Ceil);
+        let window = PacketTicks {
+            first: (self.span.segments.start > 0).then(|| ticks(self.span.start_time(self.plan))),
+            end: self.span.end.map(|_| ticks(self.span.end_time(self.plan))),
+        };
+        self.spawn("audio", move || {
+            CopyAudio { plan: self.plan, track, window, input, outlets, progress: self.progress }.run()
+        })
+    }
+
+    fn mux(self, rendition: usize, input: QueueRx<MuxItem>) -> Result<Handle<'scope, MadeRendition>> {
+        let expect = Expect { video: self.plan.video.is_some(), audio: self.plan.audio.is_some() };
+        let name = self.plan.renditions.get(rendition).map_or_else(String::new, |r| r.name.clone());
+        self.spawn(&format!("mux-{rendition}"), move || match self.target {
+            OpenTarget::Segments(kind, sink) => {
+                let (timeline, first_segment) = (&self.plan.timeline, self.span.segments.start);
+                SegmentMux { rendition, name, timeline, first_segment, expect, kind: *kind, sink: sink.as_ref() }.run(&input)
+            }
+            OpenTarget::File(format, path) => {
+                FileMux { name, path: Path::new(path), format: *format, expect, log: self.log }.run(&input)
+            }
+        })
+    }
+}
+
+/// Scales to the encoder's size and format; does nothing when both are right already.
+fn filter_description(settings: &VideoSettings) -> String {
+    let VideoSettings { width, height, pixel_format, .. } = settings;
+    format!("scale={width}:{height}:flags=bicubic,format={pixel_format}")
+}
+
+struct CancelOnDrop<'a>(Option<&'a Cancel>);
+
+impl CancelOnDrop<'_> {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(cancel) = self.0 {
+            cancel.cancel();
+        }
+    }
+}
+
+type Joined = (Vec<Result<()>>, Vec<Result<MadeRendition>>);
+
+impl Stages<'_> {
+    /// Waits for every thread.
+    fn join(self) -> Joined {
+        let workers = self.workers.into_iter().map(joined).collect();
+        let muxers = self.muxers.into_iter().map(joined).collect();
+        (workers, muxers)
+    }
+}
+
+fn joined<T>(handle: Handle<T>) -> Result<T> {
+    handle.join().unwrap_or_else(|_| Err(Error::internal(Stage::Plan, "a stage panicked")))
+}
+
+/// The renditions, or the error that ended the run: the first that is not only an echo of the flag.
+fn settle(results: Result<Joined>, cancel: &Cancel) -> Result<Vec<MadeRendition>> {
+    let (workers, muxers) = results?;
+    let mut errors: Vec<Error> = workers.into_iter().filter_map(Result::err).collect();
+    let mut made = Vec::new();
+    for muxer in muxers {
+        match muxer {
+            Ok(rendition) => made.push(rendition),
+            Err(e) => errors.push(e),
+        }
+    }
+    if let Some(real) = errors.iter().position(|e| !e.is_cancelled()) {
+        return Err(errors.swap_remove(real));
+    }
+    match errors.pop() {
+        Some(e) => Err(e),
+        None => cancel.check(Stage::Mux).map(|()| made),
+    }
+}
+
+fn with_log(error: Error, log: &RunLog) -> Error {
+    if error.is_cancelled() { error } else { error.with_libav_log(log.last_lines()) }
+}
+
+fn finish(plan: &Plan, span: &Span, renditions: Vec<MadeRendition>, progress: &Progress) -> Result<Outcome> {
+    let end = renditions.iter().map(|r| r.end).max().unwrap_or(0);
+    let timeline = if span.end.is_some() { plan.timeline.clone() } else { plan.timeline.with_total_frames(end) };
+    if span.end.is_none() && plan.ends_early(end) {
+        progress.warn(format!(
+            "the source ends early: {:.3} s were promised, its data ends at {:.3} s",
+            plan.timeline.duration().to_f64(),
+            timeline.duration().to_f64()
+        ));
+    }
+    Ok(Outcome { timeline, renditions })
+}

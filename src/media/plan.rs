@@ -1,0 +1,105 @@
+//! What each stage does: a source's facts and somebody's wish become one [`Plan`].
+//!
+//! What enters: [`SourceFacts`], a [`Wish`], the encoders that the linked libav has, the cores. What
+//! leaves: a value that says everything and that the pipeline only carries out. Choosing happens
+//! here and nowhere later, so that two runs over the same source make the same bytes.
+
+use crate::av::encoder::{AudioSettings, VideoSettings};
+use crate::base::cancel::Cancel;
+use crate::base::error::Result;
+use crate::base::time::Rational;
+use crate::model::job::{Format, Wish};
+use crate::model::source::SourceFacts;
+use crate::model::timeline::Timeline;
+use std::path::PathBuf;
+
+mod choose;
+mod encoders;
+#[cfg(test)]
+mod tests;
+
+pub use choose::{copied_audio_codec, copied_video_codec};
+pub use encoders::{default_preset, packet_samples};
+
+/// A whole transcode, decided.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The file to read.
+    pub input: PathBuf,
+    /// The facts that the plan was made from.
+    pub facts: SourceFacts,
+    /// The cuts. For a copied picture the grid is the source's own time base.
+    pub timeline: Timeline,
+    /// Where title time 0 stands on the container's clock, in seconds.
+    pub title_origin: Rational,
+    /// The end was asked for (`--end`), so the title is exactly as long as the timeline says; else
+    /// it ends where the data ends.
+    pub fixed_end: bool,
+    /// The picture.
+    pub video: Option<VideoPlan>,
+    /// The sound.
+    pub audio: Option<AudioPlan>,
+    /// The shape of the output.
+    pub format: Format,
+    /// What comes out: at least one. Their pictures are made in this order.
+    pub renditions: Vec<Rendition>,
+    /// What the person who asked should know.
+    pub warnings: Vec<String>,
+}
+
+/// What happens to the picture before the renditions part.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VideoPlan {
+    /// Stream index in the container.
+    pub stream: usize,
+    /// Take the packets as they are.
+    pub copy: bool,
+    /// Threads of the decoder.
+    pub decoder_threads: u32,
+}
+
+/// What happens to the sound: made once, shared by all renditions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AudioPlan {
+    /// Stream index in the container.
+    pub stream: usize,
+    /// The encoder; `None` takes the packets as they are.
+    pub encode: Option<AudioSettings>,
+}
+
+/// One output picture size with its sound.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rendition {
+    /// Name: the folder in HLS outputs.
+    pub name: String,
+    /// The encoder's settings; `None` when the picture is copied or there is none.
+    pub encode: Option<VideoSettings>,
+}
+
+/// What the machine offers to a plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// Cores that the run may use.
+    pub cores: u32,
+}
+
+impl Machine {
+    /// This machine, as far as this process may use it.
+    pub fn here() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+        Self { cores }
+    }
+}
+
+impl Plan {
+    /// Decides everything. Fails with what cannot be done and why, before any codec is opened.
+    pub fn new(input: PathBuf, facts: SourceFacts, wish: &Wish, machine: Machine, cancel: &Cancel) -> Result<Self> {
+        wish.validate()?;
+        choose::plan(input, facts, wish, machine, cancel)
+    }
+
+    /// Whether the picture's packets are taken as they are.
+    pub fn copies_video(&self) -> bool {
+        self.video.as_ref().is_some_and(|v| v.copy)
+    }
+}

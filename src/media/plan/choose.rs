@@ -1,0 +1,259 @@
+//! The choices that make a [`Plan`].
+
+use super::encoders::{self, VideoWish};
+use super::{AudioPlan, Machine, Plan, Rendition, VideoPlan};
+use crate::base::cancel::Cancel;
+use crate::base::error::{Error, ErrorKind, Result, Stage};
+use crate::base::time::{Rational, Rounding};
+use crate::media::keyframes;
+use crate::model::job::{AudioChoice, Format, RateWish, SegmentType, VideoChoice, Wish};
+use crate::model::ladder::{self, LadderSource};
+use crate::model::source::{SourceFacts, VideoFacts};
+use crate::model::timeline::{MAX_GRID_RATE, Timeline, grid_rate};
+use crate::model::track::{AudioCodec, VideoCodec};
+use std::path::PathBuf;
+
+/// A tail of the data that is this much shorter than the facts say is not "ends early" but rounding.
+const END_SLACK: Rational = Rational::new(1, 2);
+
+pub(super) fn plan(input: PathBuf, facts: SourceFacts, wish: &Wish, machine: Machine, cancel: &Cancel) -> Result<Plan> {
+    let mut warnings = facts.warnings.clone();
+    let audio = plan_audio(&facts, wish, &mut warnings)?;
+    let video = plan_video(&facts, wish, machine)?;
+    if video.is_none() && audio.is_none() {
+        let message = format!("{} has no sound, and --audio-codec none leaves nothing to make", input.display());
+        return Err(Error::new(ErrorKind::BadSource, "no_streams", Stage::Plan, message));
+    }
+    let title_origin = facts.origin + wish.start;
+    let length = length(&input, &facts, wish)?;
+    let timeline = match (&video, &facts.video) {
+        (Some(v), Some(f)) if v.copy => copied_timeline(&input, f, wish, (title_origin, length), cancel)?,
+        (Some(_), Some(f)) => {
+            Timeline::new(grid_rate(f.frame_rate, f.constant_rate, MAX_GRID_RATE), length, wish.segment_seconds)
+        }
+        _ => Timeline::new(sound_grid_rate(&facts, audio.as_ref(), wish), length, wish.segment_seconds),
+    };
+    let renditions = match (&video, &facts.video) {
+        (Some(v), Some(f)) if !v.copy => renditions(f, wish, &timeline, machine)?,
+        (Some(_), Some(f)) => vec![Rendition { name: format!("{}p", f.height), encode: None }],
+        _ => vec![Rendition { name: "audio".into(), encode: None }],
+    };
+    let fixed_end = wish.end.is_some_and(|end| end < facts.duration);
+    Ok(Plan { input, facts, timeline, title_origin, fixed_end, video, audio, format: wish.format, renditions, warnings })
+}
+
+impl Plan {
+    /// The title's end on the grid when the data turned out to end at `data_end` (title time).
+    ///
+    /// Within [`END_SLACK`] the plan stands, so that a job and a playlist promised beforehand agree;
+    /// else the data counts.
+    pub fn end_of_title(&self, data_end: Option<Rational>) -> u64 {
+        let planned = self.timeline.total_frames();
+        let Some(data_end) = data_end else { return planned };
+        if self.fixed_end || (data_end - self.timeline.duration()).abs() <= END_SLACK {
+            return planned;
+        }
+        (data_end * self.timeline.frame_rate()).round(Rounding::Nearest).max(1) as u64
+    }
+
+    /// Whether a title that ended there ended well before the source said.
+    pub fn ends_early(&self, end: u64) -> bool {
+        self.timeline.frame_time(end) + END_SLACK < self.timeline.duration()
+    }
+}
+
+fn length(input: &std::path::Path, facts: &SourceFacts, wish: &Wish) -> Result<Rational> {
+    let end = wish.end.map_or(facts.duration, |end| end.min(facts.duration));
+    if end > wish.start {
+        return Ok(end - wish.start);
+    }
+    let message = format!(
+        "--start {} lies at or behind the end of {} ({} s)",
+        wish.start.to_f64(),
+        input.display(),
+        facts.duration.to_f64()
+    );
+    Err(Error::new(ErrorKind::Usage, "bad_request", Stage::Plan, message))
+}
+
+fn plan_video(facts: &SourceFacts, wish: &Wish, machine: Machine) -> Result<Option<VideoPlan>> {
+    let Some(video) = &facts.video else { return Ok(None) };
+    let copy = wish.video == VideoChoice::Copy;
+    if copy {
+        copied_video_codec(video, wish.format)?;
+    } else if !decodable(facts, video.stream) {
+        return Err(no_decoder(&video.codec, "video"));
+    }
+    let decoder_threads = machine.cores.clamp(1, 8);
+    Ok(Some(VideoPlan { stream: video.stream, copy, decoder_threads }))
+}
+
+fn decodable(facts: &SourceFacts, stream: usize) -> bool {
+    facts.streams.iter().find(|s| s.index == stream).is_some_and(|s| s.decodable)
+}
+
+fn no_decoder(codec: &str, kind: &str) -> Error {
+    let message = format!("this libav cannot decode the source's {kind} codec, {codec}");
+    Error::new(ErrorKind::Unsupported, "no_decoder", Stage::Plan, message).hint(
+        "install the full FFmpeg (on Fedora, with RPM Fusion enabled, `sudo dnf swap ffmpeg-free ffmpeg --allowerasing`), \
+         or copy the stream",
+    )
+}
+
+/// Which of our codecs a copied picture is, if the output can carry it.
+pub fn copied_video_codec(video: &VideoFacts, format: Format) -> Result<VideoCodec> {
+    let codec = match video.codec.as_str() {
+        "h264" => Some(VideoCodec::H264),
+        "hevc" => Some(VideoCodec::Hevc),
+        "av1" => Some(VideoCodec::Av1),
+        "vp9" => Some(VideoCodec::Vp9),
+        _ => None,
+    };
+    let ts = matches!(format, Format::Ts | Format::Hls(SegmentType::Ts));
+    match codec {
+        Some(VideoCodec::Av1 | VideoCodec::Vp9) | None if ts => Err(cannot_copy(&video.codec, "MPEG-TS")),
+        None => Err(cannot_copy(&video.codec, "this output")),
+        Some(codec) => Ok(codec),
+    }
+}
+
+/// Which of our codecs copied sound is, if the output can carry it.
+pub fn copied_audio_codec(name: &str, format: Format) -> Result<AudioCodec> {
+    let codec = match name {
+        "aac" => Some(AudioCodec::Aac),
+        "ac3" => Some(AudioCodec::Ac3),
+        "eac3" => Some(AudioCodec::Eac3),
+        "opus" => Some(AudioCodec::Opus),
+        "mp3" => Some(AudioCodec::Mp3),
+        _ => None,
+    };
+    let ts = matches!(format, Format::Ts | Format::Hls(SegmentType::Ts));
+    match codec {
+        Some(AudioCodec::Opus) | None if ts => Err(cannot_copy(name, "MPEG-TS")),
+        None => Err(cannot_copy(name, "this output")),
+        Some(codec) => Ok(codec),
+    }
+}
+
+fn cannot_copy(codec: &str, output: &str) -> Error {
+    Error::new(ErrorKind::Unsupported, "cannot_copy", Stage::Plan, format!("{output} cannot carry a copied {codec} stream"))
+        .hint("choose a codec to encode to instead of copy")
+}
+
+fn plan_audio(facts: &SourceFacts, wish: &Wish, warnings: &mut Vec<String>) -> Result<Option<AudioPlan>> {
+    let Some(audio) = &facts.audio else { return Ok(None) };
+    let codec = match wish.audio {
+        AudioChoice::None => return Ok(None),
+        AudioChoice::Copy => {
+            copied_audio_codec(&audio.codec, wish.format)?;
+            return Ok(Some(AudioPlan { stream: audio.stream, encode: None }));
+        }
+        AudioChoice::Encode(codec) => codec,
+    };
+    if !decodable(facts, audio.stream) {
+        return Err(no_decoder(&audio.codec, "audio"));
+    }
+    // A stereo track always plays, and mono is only put on both sides; more channels than the
+    // source has would be invented.
+    let channels = if wish.channels <= 2 { wish.channels } else { wish.channels.min(audio.channels.max(2)) };
+    if audio.channels > channels {
+        warnings.push(format!("the sound's {} channels are mixed down to {channels}", audio.channels));
+    }
+    let encode = encoders::audio(codec, audio.sample_rate, channels, wish.audio_bitrate_bps)?;
+    Ok(Some(AudioPlan { stream: audio.stream, encode: Some(encode) }))
+}
+
+/// Without a picture the grid is the sound's packets.
+fn sound_grid_rate(facts: &SourceFacts, audio: Option<&AudioPlan>, wish: &Wish) -> Rational {
+    let (rate, samples) = match (audio.and_then(|a| a.encode.as_ref()), wish.audio) {
+        (Some(settings), AudioChoice::Encode(codec)) => (settings.sample_rate, encoders::packet_samples(codec)),
+        _ => facts.audio.as_ref().map_or((48_000, 1024), |a| (a.sample_rate, a.frame_samples.max(1))),
+    };
+    Rational::new(i64::from(rate.max(1)), i64::from(samples.max(1)))
+}
+
+/// A copied picture is cut at its own key frames; the grid is its own time base.
+fn copied_timeline(
+    input: &std::path::Path,
+    video: &VideoFacts,
+    wish: &Wish,
+    (title_origin, length): (Rational, Rational),
+    cancel: &Cancel,
+) -> Result<Timeline> {
+    let ticks_per_second = video.time_base.recip();
+    let ticks = |time: Rational| (time * ticks_per_second).round(Rounding::Nearest);
+    let total = ticks(length).max(1) as u64;
+    if !matches!(wish.format, Format::Hls(_) | Format::Ts) {
+        return Ok(Timeline::with_cuts(ticks_per_second, total, []));
+    }
+    let origin = ticks(title_origin);
+    let keys = keyframes::scan(input, video.stream, cancel)?;
+    let keys = keys.into_iter().filter_map(|k| u64::try_from(k - origin).ok());
+    let target = ticks(wish.segment_seconds).max(1) as u64;
+    Ok(Timeline::merging(ticks_per_second, total, keys, target))
+}
+
+fn renditions(video: &VideoFacts, wish: &Wish, timeline: &Timeline, machine: Machine) -> Result<Vec<Rendition>> {
+    let VideoChoice::Encode(codec) = wish.video else { return Ok(Vec::new()) };
+    let (width, height) = ladder::display_size(video.width, video.height, video.sample_aspect_ratio);
+    let sizes = sizes(video, wish, codec, (width, height), timeline.frame_rate());
+    let threads = encoder_threads(machine, sizes.len());
+    let make = |(name, size, rate): (String, (u32, u32), RateWish)| {
+        let wish = VideoWish {
+            codec,
+            size,
+            frame_rate: timeline.frame_rate(),
+            gop_frames: timeline.frames_per_segment(),
+            rate,
+            preset: wish.preset.as_deref(),
+            bit_depth: video.bit_depth,
+            colour: video.colour,
+            threads,
+        };
+        Ok(Rendition { name, encode: Some(encoders::video(&wish)?) })
+    };
+    sizes.into_iter().map(make).collect()
+}
+
+/// Threads for each encoder: enough to fill the cores while the decoder and the scalers run too,
+/// not so many that a ladder drowns the machine in threads and memory.
+fn encoder_threads(machine: Machine, renditions: usize) -> u32 {
+    let renditions = u32::try_from(renditions.max(1)).unwrap_or(1);
+    (machine.cores * 3 / 2).div_ceil(renditions).clamp(1, 16).max(machine.cores.min(2))
+}
+
+fn sizes(
+    video: &VideoFacts,
+    wish: &Wish,
+    codec: VideoCodec,
+    display: (u32, u32),
+    frame_rate: Rational,
+) -> Vec<(String, (u32, u32), RateWish)> {
+    let or_job = |own: RateWish| if own == RateWish::default() { wish.rate } else { own };
+    if !wish.renditions.is_empty() {
+        let named = |r: &crate::model::job::RenditionWish| {
+            let size = ladder::scaled_width(display.0, display.1, r.height);
+            // A bit rate in the rendition's own name joins the job's quality.
+            let own = RateWish { crf: r.rate.crf.or(wish.rate.crf), bitrate_bps: r.rate.bitrate_bps };
+            (r.name.clone(), size, or_job(own))
+        };
+        return wish.renditions.iter().map(named).collect();
+    }
+    if !matches!(wish.format, Format::Hls(_)) {
+        return vec![(format!("{}p", display.1), display, wish.rate)];
+    }
+    let source = LadderSource {
+        display_width: display.0,
+        display_height: display.1,
+        frame_rate,
+        video_bitrate_bps: video.bitrate_bps,
+        source_codec: copied_video_codec(video, Format::Mkv).ok(),
+        codec,
+    };
+    let rung = |r: ladder::Rung| {
+        let rate = RateWish { crf: r.video.crf, bitrate_bps: r.video.bitrate_bps };
+        let rate = if wish.rate.crf.is_some() { RateWish { crf: wish.rate.crf, ..rate } } else { rate };
+        (r.name, (r.width, r.height), rate)
+    };
+    ladder::automatic(&source).into_iter().map(rung).collect()
+}

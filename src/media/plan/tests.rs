@@ -1,0 +1,187 @@
+use super::*;
+use crate::base::error::ErrorKind;
+use crate::model::job::{AudioChoice, RateWish, RenditionWish, SegmentType, VideoChoice};
+use crate::model::source::{AudioFacts, StreamFacts, VideoFacts};
+use crate::model::track::{AudioCodec, Colour, VideoCodec};
+
+const FOUR: Machine = Machine { cores: 4 };
+
+fn film() -> SourceFacts {
+    let stream = |index, kind, codec: &str| StreamFacts {
+        index,
+        kind,
+        codec: codec.into(),
+        language: None,
+        decodable: true,
+    };
+    SourceFacts {
+        container: "matroska,webm".into(),
+        size_bytes: 1 << 30,
+        origin: Rational::from_int(1),
+        duration: Rational::from_int(100),
+        video: Some(VideoFacts {
+            stream: 0,
+            codec: "h264".into(),
+            width: 1920,
+            height: 1080,
+            sample_aspect_ratio: Rational::from_int(1),
+            frame_rate: Rational::new(24_000, 1001),
+            constant_rate: true,
+            pixel_format: "yuv420p".into(),
+            bit_depth: 8,
+            colour: Colour { primaries: 1, transfer: 1, matrix: 1, full_range: false },
+            dynamic_range: "sdr",
+            interlaced: false,
+            rotation_degrees: 0,
+            time_base: Rational::new(1, 1000),
+            start: Rational::from_int(1),
+            end: Rational::from_int(101),
+            frame_count: None,
+            key_frames: None,
+            bitrate_bps: None,
+        }),
+        audio: Some(AudioFacts {
+            stream: 1,
+            codec: "ac3".into(),
+            sample_rate: 48_000,
+            channels: 6,
+            frame_samples: 1536,
+            time_base: Rational::new(1, 1000),
+            start: Rational::from_int(1),
+            end: Rational::from_int(101),
+            bitrate_bps: None,
+        }),
+        streams: vec![stream(0, "video", "h264"), stream(1, "audio", "ac3")],
+        warnings: Vec::new(),
+    }
+}
+
+fn plan(facts: SourceFacts, wish: &Wish) -> Result<Plan> {
+    Plan::new(PathBuf::from("/films/a.mkv"), facts, wish, FOUR, &Cancel::new())
+}
+
+fn option<'a>(settings: &'a VideoSettings, key: &str) -> Option<&'a str> {
+    settings.options.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+}
+
+fn with_rate(rate: RateWish) -> VideoSettings {
+    let wish = Wish { rate, format: Format::Mp4, ..Wish::default() };
+    plan(film(), &wish).unwrap().renditions.remove(0).encode.unwrap()
+}
+
+#[test]
+fn a_film_gets_a_ladder_on_its_true_rate() {
+    let plan = plan(film(), &Wish::default()).unwrap();
+    let names: Vec<&str> = plan.renditions.iter().map(|r| r.name.as_str()).collect();
+    assert_eq!(names[0], "1080p");
+    assert!(names.len() >= 3, "{names:?}");
+    assert_eq!(plan.timeline.frame_rate(), Rational::new(24_000, 1001));
+    assert_eq!(plan.timeline.frames_per_segment(), 96);
+    assert_eq!(plan.title_origin, Rational::from_int(1));
+    for rendition in &plan.renditions {
+        assert_eq!(rendition.encode.as_ref().unwrap().gop_frames, 96);
+    }
+}
+
+#[test]
+fn rate_control_means_what_the_contract_says() {
+    if with_rate(RateWish::default()).encoder != "libx264" {
+        return println!("skipped: libx264 is not there or masked");
+    }
+    let crf = with_rate(RateWish { crf: Some(21.5), bitrate_bps: None });
+    assert_eq!((option(&crf, "crf"), crf.bitrate_bps, crf.max_rate_bps), (Some("21.5"), 0, 0));
+    let average = with_rate(RateWish { crf: None, bitrate_bps: Some(3_000_000) });
+    assert_eq!((option(&average, "crf"), average.bitrate_bps, average.max_rate_bps), (None, 3_000_000, 0));
+    let both = with_rate(RateWish { crf: Some(22.0), bitrate_bps: Some(3_000_000) });
+    assert_eq!((option(&both, "crf"), both.bitrate_bps), (Some("22"), 0));
+    assert_eq!((both.max_rate_bps, both.buffer_bits), (3_000_000, 3_000_000), "one second of buffer");
+}
+
+#[test]
+fn a_named_rendition_keeps_the_shape_and_its_own_rate() {
+    let rendition = RenditionWish {
+        name: "tv".into(),
+        height: 480,
+        rate: RateWish { crf: None, bitrate_bps: Some(1_000_000) },
+    };
+    let wish = Wish { renditions: vec![rendition], ..Wish::default() };
+    let settings = plan(film(), &wish).unwrap().renditions.remove(0).encode.unwrap();
+    assert_eq!((settings.width, settings.height), (854, 480));
+    assert_eq!(settings.bitrate_bps, 1_000_000);
+}
+
+#[test]
+fn sound_is_mixed_down_with_a_word_or_left_out() {
+    let stereo = plan(film(), &Wish::default()).unwrap();
+    let settings = stereo.audio.unwrap().encode.unwrap();
+    assert_eq!((settings.sample_rate, settings.channels, settings.bitrate_bps), (48_000, 2, 128_000));
+    assert!(stereo.warnings.iter().any(|w| w.contains("mixed down")));
+    let surround = Wish { channels: 6, audio: AudioChoice::Encode(AudioCodec::Ac3), ..Wish::default() };
+    assert_eq!(plan(film(), &surround).unwrap().audio.unwrap().encode.unwrap().channels, 6);
+    let silent = Wish { audio: AudioChoice::None, ..Wish::default() };
+    assert_eq!(plan(film(), &silent).unwrap().audio, None);
+}
+
+#[test]
+fn what_cannot_be_done_is_said_before_any_work() {
+    let mut undecodable = film();
+    undecodable.streams[0].decodable = false;
+    assert_eq!(plan(undecodable, &Wish::default()).unwrap_err().code(), "no_decoder");
+    let copy = Wish { audio: AudioChoice::Copy, ..Wish::default() };
+    let mut flac = film();
+    flac.audio.as_mut().unwrap().codec = "flac".into();
+    assert_eq!(plan(flac, &copy).unwrap_err().code(), "cannot_copy");
+    let mut sound_only = film();
+    sound_only.video = None;
+    let nothing = Wish { audio: AudioChoice::None, ..Wish::default() };
+    assert_eq!(plan(sound_only, &nothing).unwrap_err().code(), "no_streams");
+    let late = Wish { start: Rational::from_int(100), ..Wish::default() };
+    assert_eq!(plan(film(), &late).unwrap_err().kind(), ErrorKind::Usage);
+}
+
+#[test]
+fn sound_alone_is_cut_on_its_own_packets() {
+    let mut facts = film();
+    facts.video = None;
+    let plan = plan(facts, &Wish::default()).unwrap();
+    assert_eq!(plan.timeline.frame_rate(), Rational::new(48_000, 1024));
+    assert_eq!(plan.timeline.frames_per_segment(), 188);
+    assert_eq!(plan.renditions.len(), 1);
+}
+
+#[test]
+fn a_part_of_the_title_has_its_own_time_0_and_a_fixed_end() {
+    let wish = Wish { start: Rational::from_int(10), end: Some(Rational::from_int(30)), ..Wish::default() };
+    let part = plan(film(), &wish).unwrap();
+    assert_eq!(part.title_origin, Rational::from_int(11));
+    assert!(part.fixed_end && part.timeline.total_frames() == 480);
+    assert_eq!(part.end_of_title(Some(Rational::from_int(90))), 480);
+    let whole = plan(film(), &Wish::default()).unwrap();
+    let planned = whole.timeline.total_frames();
+    assert_eq!(whole.end_of_title(Some(Rational::new(998, 10))), planned, "rounding does not shorten a title");
+    assert_eq!(whole.end_of_title(Some(Rational::from_int(50))), 1199);
+    assert!(whole.ends_early(1199) && !whole.ends_early(planned - 5));
+}
+
+#[test]
+fn high_rates_are_thinned_and_variable_ones_gridded() {
+    let mut facts = film();
+    facts.video.as_mut().unwrap().frame_rate = Rational::from_int(120);
+    assert_eq!(plan(facts.clone(), &Wish::default()).unwrap().timeline.frame_rate(), Rational::from_int(60));
+    let video = facts.video.as_mut().unwrap();
+    (video.frame_rate, video.constant_rate) = (Rational::new(2983, 100), false);
+    assert_eq!(plan(facts, &Wish::default()).unwrap().timeline.frame_rate(), Rational::new(30_000, 1001));
+}
+
+#[test]
+fn vp9_goes_into_fragments_of_mp4_where_it_is_linked() {
+    let wish = Wish {
+        video: VideoChoice::Encode(VideoCodec::Vp9),
+        format: Format::Hls(SegmentType::Fmp4),
+        ..Wish::default()
+    };
+    match plan(film(), &wish) {
+        Ok(plan) => assert_eq!(plan.renditions[0].encode.as_ref().unwrap().encoder, "libvpx-vp9"),
+        Err(e) => assert_eq!(e.code(), "no_encoder"),
+    }
+}

@@ -1,0 +1,150 @@
+//! How far a run is: written by the stages, read by whoever shows it.
+//!
+//! Atomics only: the readers (a progress bar, later HTTP) never make a stage wait.
+
+use crate::base::time::Rational;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The shared state of a run's progress.
+#[derive(Debug)]
+pub struct Progress {
+    started: Instant,
+    duration_ms: AtomicI64,
+    first_ms: AtomicI64,
+    position_ms: AtomicI64,
+    frames: AtomicU64,
+    damaged: AtomicU64,
+    published: AtomicBool,
+    warnings: Mutex<Vec<String>>,
+}
+
+/// One look at the progress.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Snapshot {
+    /// Never falls; 100 only once the output is published; `None` while the duration is unknown.
+    pub percent: Option<f64>,
+    /// Title time decoded up to.
+    pub position_ms: i64,
+    /// Length of the title.
+    pub duration_ms: i64,
+    /// Pictures decoded and put on the grid.
+    pub frames: u64,
+    /// Pictures each second of wall time since the start.
+    pub fps: f64,
+    /// Title seconds made each second of wall time.
+    pub speed: f64,
+    /// Estimate of the time left; `None` when there is nothing to go by.
+    pub eta_ms: Option<i64>,
+    /// Damaged places seen in the source so far.
+    pub damaged: u64,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Progress {
+    /// Nothing done yet; the clock starts now.
+    pub fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            duration_ms: AtomicI64::new(0),
+            first_ms: AtomicI64::new(0),
+            position_ms: AtomicI64::new(0),
+            frames: AtomicU64::new(0),
+            damaged: AtomicU64::new(0),
+            published: AtomicBool::new(false),
+            warnings: Mutex::default(),
+        }
+    }
+
+    /// What the run will make: from `first` to `end`, in title time.
+    pub fn set_span(&self, first: Rational, end: Rational) {
+        self.first_ms.store(first.to_ms(), Relaxed);
+        self.duration_ms.store((end - first).to_ms(), Relaxed);
+    }
+
+    /// A picture (or, without pictures, a piece of sound) was decoded up to `end`, in title time.
+    pub fn decoded(&self, end: Rational, frames: u64) {
+        self.frames.fetch_add(frames, Relaxed);
+        self.position_ms.fetch_max(end.to_ms() - self.first_ms.load(Relaxed), Relaxed);
+    }
+
+    /// A damaged place in the source was passed.
+    pub fn damaged(&self) {
+        self.damaged.fetch_add(1, Relaxed);
+    }
+
+    /// Something that the person who asked should know, though the run goes on.
+    pub fn warn(&self, warning: impl Into<String>) {
+        let warning = warning.into();
+        tracing::warn!("{warning}");
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+
+    /// All warnings so far.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The output is whole, checked and in place: only now 100 %.
+    pub fn published(&self) {
+        self.published.store(true, Relaxed);
+    }
+
+    /// How it stands.
+    pub fn snapshot(&self) -> Snapshot {
+        self.snapshot_after(self.started.elapsed())
+    }
+
+    fn snapshot_after(&self, elapsed: Duration) -> Snapshot {
+        let duration_ms = self.duration_ms.load(Relaxed);
+        let published = self.published.load(Relaxed);
+        let position_ms = self.position_ms.load(Relaxed).clamp(0, duration_ms.max(0));
+        let frames = self.frames.load(Relaxed);
+        let seconds = elapsed.as_secs_f64().max(1e-3);
+        let speed = position_ms as f64 / 1000.0 / seconds;
+        // What follows decoding (encoders' delay, publishing, the check) is the last per cent.
+        let percent = (duration_ms > 0).then(|| (position_ms as f64 * 99.0 / duration_ms as f64).min(99.0));
+        let eta_ms = (speed > 0.0 && duration_ms > 0).then(|| ((duration_ms - position_ms) as f64 / speed) as i64);
+        Snapshot {
+            percent: if published { Some(100.0) } else { percent },
+            position_ms: if published { duration_ms } else { position_ms },
+            duration_ms,
+            frames,
+            fps: frames as f64 / seconds,
+            speed,
+            eta_ms: if published { Some(0) } else { eta_ms },
+            damaged: self.damaged.load(Relaxed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_never_falls_and_reaches_100_only_when_published() {
+        let p = Progress::new();
+        assert_eq!(p.snapshot().percent, None);
+        p.set_span(Rational::from_int(10), Rational::from_int(20));
+        let mut last = 0.0;
+        for at in [11, 13, 12, 15, 25, 14] {
+            p.decoded(Rational::from_int(at), 25);
+            let now = p.snapshot_after(Duration::from_secs(2)).percent.unwrap();
+            assert!(now >= last && now < 100.0);
+            last = now;
+        }
+        assert_eq!(p.snapshot().frames, 150);
+        p.published();
+        assert_eq!((p.snapshot().percent, p.snapshot().position_ms), (Some(100.0), 10_000));
+    }
+}

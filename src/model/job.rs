@@ -1,0 +1,222 @@
+//! What somebody wants made: the words of the job document and of the command line, validated.
+//!
+//! What enters: values that the command line (later: the job document) parsed. What leaves: a
+//! [`Wish`] that `media::plan` turns into stages. No defaults are applied here that depend on the
+//! source; those are the planner's.
+
+use super::track::{AudioCodec, VideoCodec};
+use crate::base::error::{Error, ErrorKind, Result, Stage};
+use crate::base::time::Rational;
+
+/// The shape of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Playlists and segments in a folder.
+    Hls(SegmentType),
+    /// One MP4 file with its index in front.
+    Mp4,
+    /// One Matroska file.
+    Mkv,
+    /// One MPEG-TS file.
+    Ts,
+}
+
+/// The container of HLS segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentType {
+    /// MPEG-TS, for every TV.
+    Ts,
+    /// Fragmented MP4, for HEVC, AV1, VP9 and Apple.
+    Fmp4,
+}
+
+/// What to do with the picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VideoChoice {
+    /// Encode with this codec.
+    Encode(VideoCodec),
+    /// Take the source's packets as they are.
+    Copy,
+}
+
+/// What to do with the sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AudioChoice {
+    /// Encode with this codec.
+    Encode(AudioCodec),
+    /// Take the source's packets as they are.
+    Copy,
+    /// No sound.
+    None,
+}
+
+/// How the encoder spends bits. The contract fixes the meaning: `bitrate` alone is the average,
+/// `crf` alone is constant quality, both together are quality with `bitrate` as the most it may need.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RateWish {
+    /// Constant rate factor on the encoder's own scale.
+    pub crf: Option<f32>,
+    /// Bits each second.
+    pub bitrate_bps: Option<u64>,
+}
+
+/// One picture size that was asked for by name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RenditionWish {
+    /// Name: folder in HLS outputs.
+    pub name: String,
+    /// Height in pixels.
+    pub height: u32,
+    /// Rate control; empty takes the job's.
+    pub rate: RateWish,
+}
+
+/// Everything about one transcode but its paths.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wish {
+    /// The shape of the output.
+    pub format: Format,
+    /// Wished segment length in seconds; also the longest distance of key frames in single files.
+    pub segment_seconds: Rational,
+    /// Sizes by name; empty asks for the automatic ladder (HLS) or the source's own height.
+    pub renditions: Vec<RenditionWish>,
+    /// Picture.
+    pub video: VideoChoice,
+    /// Rate control for renditions without their own.
+    pub rate: RateWish,
+    /// Encoder preset in the encoder's own words; `None` takes our default.
+    pub preset: Option<String>,
+    /// Sound.
+    pub audio: AudioChoice,
+    /// Bits each second of sound; `None` takes the default for codec and channels.
+    pub audio_bitrate_bps: Option<u64>,
+    /// Channels of encoded sound.
+    pub channels: u32,
+    /// Where in the source to begin, seconds from its start.
+    pub start: Rational,
+    /// Where in the source to end, seconds from its start; `None` is its end.
+    pub end: Option<Rational>,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Self {
+            format: Format::Hls(SegmentType::Ts),
+            segment_seconds: Rational::from_int(4),
+            renditions: Vec::new(),
+            video: VideoChoice::Encode(VideoCodec::H264),
+            rate: RateWish::default(),
+            preset: None,
+            audio: AudioChoice::Encode(AudioCodec::Aac),
+            audio_bitrate_bps: None,
+            channels: 2,
+            start: Rational::ZERO,
+            end: None,
+        }
+    }
+}
+
+impl Wish {
+    /// Refuses what cannot be meant, whatever the source: every fault in one message.
+    pub fn validate(&self) -> Result<()> {
+        let mut faults = Vec::new();
+        self.check_codecs(&mut faults);
+        self.check_numbers(&mut faults);
+        self.check_renditions(&mut faults);
+        if faults.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Usage, "bad_request", Stage::Plan, faults.join("; ")))
+    }
+
+    fn check_codecs(&self, faults: &mut Vec<String>) {
+        let ts = matches!(self.format, Format::Ts | Format::Hls(SegmentType::Ts));
+        if let (true, VideoChoice::Encode(codec @ (VideoCodec::Vp9 | VideoCodec::Av1))) = (ts, self.video) {
+            faults.push(format!("MPEG-TS cannot carry {codec:?}: use --segment-type fmp4, --format mp4 or mkv"));
+        }
+        if ts && self.audio == AudioChoice::Encode(AudioCodec::Opus) {
+            faults.push("Opus in MPEG-TS is played by no TV: use --segment-type fmp4, --format mp4 or mkv".into());
+        }
+        if self.audio == AudioChoice::Encode(AudioCodec::Mp3) {
+            faults.push("MP3 can be copied but not encoded: use aac".into());
+        }
+        if self.video == VideoChoice::Copy && !self.renditions.is_empty() {
+            faults.push("a copied picture keeps its size: leave out --rendition or choose a --video-codec".into());
+        }
+    }
+
+    fn check_numbers(&self, faults: &mut Vec<String>) {
+        let half = Rational::new(1, 2);
+        if self.segment_seconds < half || self.segment_seconds > Rational::from_int(60) {
+            faults.push("--segment-duration has to be between 0.5 and 60 seconds".into());
+        }
+        if self.start < Rational::ZERO {
+            faults.push("--start cannot be negative".into());
+        }
+        if self.end.is_some_and(|end| end <= self.start) {
+            faults.push("--end has to lie after --start".into());
+        }
+        if !(1..=8).contains(&self.channels) {
+            faults.push("--channels has to be between 1 and 8".into());
+        }
+        for rate in self.renditions.iter().map(|r| r.rate).chain([self.rate]) {
+            if rate.bitrate_bps.is_some_and(|b| !(10_000..=1_000_000_000).contains(&b)) {
+                faults.push("a video bit rate has to be between 10000 and 1000000000 bits each second".into());
+            }
+            if rate.crf.is_some_and(|crf| !(0.0..=63.0).contains(&crf)) {
+                faults.push("--crf has to be between 0 and 63".into());
+            }
+        }
+        if self.audio_bitrate_bps.is_some_and(|b| !(6_000..=1_024_000).contains(&b)) {
+            faults.push("--audio-bitrate has to be between 6000 and 1024000 bits each second".into());
+        }
+    }
+
+    fn check_renditions(&self, faults: &mut Vec<String>) {
+        if self.renditions.len() > 16 {
+            faults.push("at most 16 renditions".into());
+        }
+        if !matches!(self.format, Format::Hls(_)) && self.renditions.len() > 1 {
+            faults.push("a single file holds one rendition: use --format hls for several".into());
+        }
+        for (i, r) in self.renditions.iter().enumerate() {
+            if !name_is_safe(&r.name) {
+                faults.push(format!("rendition name {:?}: use 1 to 32 of A-Z a-z 0-9 . _ -, not a dot first", r.name));
+            }
+            if !(16..=8192).contains(&r.height) {
+                faults.push(format!("rendition {}: the height has to be between 16 and 8192", r.name));
+            }
+            if self.renditions.iter().take(i).any(|earlier| earlier.name == r.name) {
+                faults.push(format!("rendition name {} is there twice", r.name));
+            }
+        }
+    }
+}
+
+/// Whether a rendition's name can be a folder and part of a URL as it is.
+fn name_is_safe(name: &str) -> bool {
+    let ok = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    (1..=32).contains(&name.len()) && !name.starts_with('.') && name.chars().all(ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_is_named_at_once() {
+        let twin = |name: &str| RenditionWish { name: name.into(), height: 720, rate: RateWish::default() };
+        let wish = Wish {
+            video: VideoChoice::Encode(VideoCodec::Vp9),
+            renditions: vec![twin("a"), twin("a"), twin("../b")],
+            segment_seconds: Rational::ZERO,
+            ..Wish::default()
+        };
+        let err = wish.validate().unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::Usage);
+        for part in ["MPEG-TS cannot carry", "twice", "\"../b\"", "--segment-duration"] {
+            assert!(err.message().contains(part), "{part} is missing in {err}");
+        }
+        assert_eq!(Wish::default().validate(), Ok(()));
+    }
+}

@@ -1,0 +1,11 @@
+//! The vocabulary: sources, tracks, the timeline, the ladder, playlists. Data and pure functions.
+//!
+//! Imports `base` only. No I/O, no async, no libav.
+
+pub mod job;
+pub mod ladder;
+pub mod playlist;
+pub mod segment;
+pub mod source;
+pub mod timeline;
+pub mod track;
