@@ -29,6 +29,8 @@
 
 pub mod av;
 pub mod base;
+pub mod cli;
 pub mod container;
 pub mod media;
 pub mod model;
+pub mod store;

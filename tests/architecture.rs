@@ -25,7 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("model", &["base"]),
     ("container", &["base", "model"]),
     ("config", &["base", "model"]),
-    ("av", &["base"]),
+    ("av", &["base", "model"]),
     ("hardware", &["av", "model", "base", "config"]),
     ("media", &["av", "hardware", "model", "base", "container"]),
     ("store", &["model", "base"]),

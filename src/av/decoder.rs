@@ -20,7 +20,12 @@ unsafe impl Send for Decoder {}
 impl Decoder {
     /// Opens the decoder that libav prefers for `params`. `threads` is for pictures; 0 lets libav
     /// choose. `None` when this libav has no such decoder.
-    pub fn open(params: &Parameters, time_base: Rational, threads: u32, log: &RunLog) -> Result<Option<Self>, AvError> {
+    pub fn open(
+        params: &Parameters,
+        time_base: Rational,
+        threads: u32,
+        log: &RunLog,
+    ) -> Result<Option<Self>, AvError> {
         // SAFETY: the context is owned by `decoder` from its allocation on, so every early return
         // frees it; `params` is valid.
         unsafe {

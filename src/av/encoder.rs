@@ -85,7 +85,8 @@ impl Encoder {
     /// Opens a picture encoder. Parameter sets go to the extradata, never into the packets.
     pub fn open_video(s: &VideoSettings, log: &RunLog) -> Result<Self, OpenError> {
         let (encoder, codec) = Self::alloc(&s.encoder, log)?;
-        let pixel_format = pixel_format(&s.pixel_format).ok_or(OpenError::Av(AvError(sys::AVERROR(libc::EINVAL))))?;
+        let pixel_format =
+            pixel_format(&s.pixel_format).ok_or(OpenError::Av(AvError(sys::AVERROR(libc::EINVAL))))?;
         // SAFETY: the context is valid and not open yet: the time to set fields.
         let context = unsafe { &mut *encoder.0 };
         context.width = clamp(u64::from(s.width));
@@ -132,7 +133,11 @@ impl Encoder {
         Ok((encoder, codec))
     }
 
-    fn finish_open(self, codec: *const sys::AVCodec, options: &[(String, String)]) -> Result<Self, OpenError> {
+    fn finish_open(
+        self,
+        codec: *const sys::AVCodec,
+        options: &[(String, String)],
+    ) -> Result<Self, OpenError> {
         let mut dictionary = Dictionary::new();
         for (key, value) in options {
             dictionary.set(key, value);
@@ -189,7 +194,12 @@ impl Encoder {
         // SAFETY: libav returns a static string or null for unknown numbers.
         let name = unsafe { sys::av_get_sample_fmt_name(self.get().sample_fmt) };
         // SAFETY: static and terminated when not null.
-        if name.is_null() { String::new() } else { unsafe { std::ffi::CStr::from_ptr(name) }.to_string_lossy().into_owned() }
+        if name.is_null() {
+            String::new()
+        } else {
+            // SAFETY: static and terminated.
+            unsafe { std::ffi::CStr::from_ptr(name) }.to_string_lossy().into_owned()
+        }
     }
 }
 
@@ -205,7 +215,9 @@ pub fn choose_pixel_format<'a>(encoder: &str, wanted: &[&'a str]) -> Option<&'a 
     let codec = registry::find_encoder(encoder)?;
     let mut list = [0i32; 64];
     // SAFETY: the codec is static, the room is told.
-    let count = unsafe { sys::shim::sprocket_encoder_pixel_formats(codec.cast(), list.as_mut_ptr(), list.len() as i32) };
+    let count = unsafe {
+        sys::shim::sprocket_encoder_pixel_formats(codec.cast(), list.as_mut_ptr(), list.len() as i32)
+    };
     let list = list.get(..usize::try_from(count).unwrap_or(0).min(list.len())).unwrap_or(&[]);
     wanted.iter().copied().find(|name| {
         pixel_format(name).is_some_and(|format| list.is_empty() || list.contains(&(format as i32)))
@@ -217,7 +229,9 @@ pub fn choose_sample_rate(encoder: &str, wanted: u32) -> Option<u32> {
     let codec = registry::find_encoder(encoder)?;
     let mut list = [0i32; 64];
     // SAFETY: the codec is static, the room is told.
-    let count = unsafe { sys::shim::sprocket_encoder_sample_rates(codec.cast(), list.as_mut_ptr(), list.len() as i32) };
+    let count = unsafe {
+        sys::shim::sprocket_encoder_sample_rates(codec.cast(), list.as_mut_ptr(), list.len() as i32)
+    };
     let list = list.get(..usize::try_from(count).unwrap_or(0).min(list.len())).unwrap_or(&[]);
     let mut rates: Vec<u32> = list.iter().filter_map(|r| u32::try_from(*r).ok()).collect();
     rates.sort_unstable();
@@ -234,11 +248,19 @@ fn pixel_format(name: &str) -> Option<sys::AVPixelFormat> {
     (format != sys::AVPixelFormat::AV_PIX_FMT_NONE).then_some(format)
 }
 
+/// The number of the 4:2:0 format with so many bits.
+pub(super) fn planar_420(bit_depth: u8) -> i32 {
+    let name = if bit_depth > 8 { "yuv420p10le" } else { "yuv420p" };
+    pixel_format(name).map_or(-1, |format| format as i32)
+}
+
 /// Planar float where the encoder takes it, else its first choice.
 fn sample_format(codec: *const sys::AVCodec) -> sys::AVSampleFormat {
     let mut list = [0i32; 16];
     // SAFETY: the codec is static, the room is told.
-    let count = unsafe { sys::shim::sprocket_encoder_sample_formats(codec.cast(), list.as_mut_ptr(), list.len() as i32) };
+    let count = unsafe {
+        sys::shim::sprocket_encoder_sample_formats(codec.cast(), list.as_mut_ptr(), list.len() as i32)
+    };
     let list = list.get(..usize::try_from(count).unwrap_or(0).min(list.len())).unwrap_or(&[]);
     let planar = sys::AVSampleFormat::AV_SAMPLE_FMT_FLTP;
     match list.first() {
@@ -254,7 +276,11 @@ type ColourPoints =
     (sys::AVColorPrimaries, sys::AVColorTransferCharacteristic, sys::AVColorSpace, sys::AVColorRange);
 
 fn colour_points(colour: Colour) -> ColourPoints {
-    let range = if colour.full_range { sys::AVColorRange::AVCOL_RANGE_JPEG } else { sys::AVColorRange::AVCOL_RANGE_MPEG };
+    let range = if colour.full_range {
+        sys::AVColorRange::AVCOL_RANGE_JPEG
+    } else {
+        sys::AVColorRange::AVCOL_RANGE_MPEG
+    };
     // SAFETY: code points that this libav does not know are replaced by "unspecified" (2) first,
     // so each number is one of the enum's.
     unsafe {
@@ -268,11 +294,13 @@ fn colour_points(colour: Colour) -> ColourPoints {
 }
 
 fn set_colour(context: &mut sys::AVCodecContext, colour: Colour) {
-    (context.color_primaries, context.color_trc, context.colorspace, context.color_range) = colour_points(colour);
+    (context.color_primaries, context.color_trc, context.colorspace, context.color_range) =
+        colour_points(colour);
 }
 
 pub(super) fn set_parameters_colour(params: &mut sys::AVCodecParameters, colour: Colour) {
-    (params.color_primaries, params.color_trc, params.color_space, params.color_range) = colour_points(colour);
+    (params.color_primaries, params.color_trc, params.color_space, params.color_range) =
+        colour_points(colour);
 }
 
 /// Code points that every libav since 5.1 has; 3 is reserved and the rest unspecified.

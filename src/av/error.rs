@@ -44,7 +44,9 @@ impl AvError {
     /// Whether the failure is in the data, so that going on with the next packet makes sense.
     pub fn is_bad_data(self) -> bool {
         let Self(code) = self;
-        code == sys::AVERROR_INVALIDDATA || code == sys::AVERROR(libc::EINVAL) || code == sys::AVERROR_PATCHWELCOME
+        code == sys::AVERROR_INVALIDDATA
+            || code == sys::AVERROR(libc::EINVAL)
+            || code == sys::AVERROR_PATCHWELCOME
     }
 
     /// Whether the device is full.

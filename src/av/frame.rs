@@ -64,7 +64,11 @@ impl Frame {
 
     /// Whether the encoder has to make (or the decoder found) a key picture here.
     pub fn set_key_wanted(&mut self, wanted: bool) {
-        let kind = if wanted { sys::AVPictureType::AV_PICTURE_TYPE_I } else { sys::AVPictureType::AV_PICTURE_TYPE_NONE };
+        let kind = if wanted {
+            sys::AVPictureType::AV_PICTURE_TYPE_I
+        } else {
+            sys::AVPictureType::AV_PICTURE_TYPE_NONE
+        };
         self.get_mut().pict_type = kind;
     }
 

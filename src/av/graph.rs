@@ -23,11 +23,21 @@ unsafe impl Send for Graph {}
 impl Graph {
     /// A graph for pictures like `like`: `description` in libav's filter language, from one input to
     /// one output.
-    pub fn video(like: &Frame, time_base: Rational, sar: Rational, description: &str, threads: u32) -> Result<Self, AvError> {
+    pub fn video(
+        like: &Frame,
+        time_base: Rational,
+        sar: Rational,
+        description: &str,
+        threads: u32,
+    ) -> Result<Self, AvError> {
         let f = like.get();
         let mut arguments = format!(
             "video_size={}x{}:pix_fmt={}:time_base={time_base}:pixel_aspect={}/{}",
-            f.width, f.height, f.format, sar.num(), sar.den()
+            f.width,
+            f.height,
+            f.format,
+            sar.num(),
+            sar.den()
         );
         // Since 7.1 the source wants to know, and says so loudly when a frame differs.
         if sys::LIBAVFILTER_VERSION_MAJOR >= 10 {
@@ -49,7 +59,8 @@ impl Graph {
             }
             CStr::from_ptr(name).to_string_lossy()
         };
-        let arguments = format!("time_base=1/{rate}:sample_rate={rate}:sample_fmt={format}:channel_layout={layout}");
+        let arguments =
+            format!("time_base=1/{rate}:sample_rate={rate}:sample_fmt={format}:channel_layout={layout}");
         Self::build(like.shape(), c"abuffer", &arguments, c"abuffersink", description, 1)
     }
 
@@ -61,8 +72,14 @@ impl Graph {
         description: &str,
         threads: u32,
     ) -> Result<Self, AvError> {
-        // SAFETY: plain allocation; owned by self from here on, so every early return frees it.
-        let mut this = Self { graph: unsafe { sys::avfilter_graph_alloc() }, source: ptr::null_mut(), sink: ptr::null_mut(), shape };
+        // Owned by self from here on, so every early return frees it.
+        let mut this = Self {
+            // SAFETY: plain allocation; null is handled below.
+            graph: unsafe { sys::avfilter_graph_alloc() },
+            source: ptr::null_mut(),
+            sink: ptr::null_mut(),
+            shape,
+        };
         if this.graph.is_null() {
             return Err(AvError::NO_MEMORY);
         }

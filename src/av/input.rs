@@ -1,7 +1,7 @@
 //! Opening a source: our own AVIO, a list of real media demuxers, limits, packets.
 //!
 //! Input is hostile. Nothing but the one file is ever opened (`io_open` refuses), only the demuxers
-//! in [`DEMUXERS`] run, so that a playlist or a concat script named `.mkv` reads nothing else, and
+//! in `DEMUXERS` run, so that a playlist or a concat script named `.mkv` reads nothing else, and
 //! probing, streams and dimensions are bounded.
 
 use super::error::{AvError, Received};
@@ -22,9 +22,45 @@ use std::time::Duration;
 
 /// The demuxers that may run, by libav's names.
 const DEMUXERS: &[&str] = &[
-    "aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "dts", "dv", "eac3", "flac", "flv", "gxf", "h264",
-    "hevc", "ivf", "m4v", "matroska", "mov", "mp3", "mpeg", "mpegts", "mpegvideo", "mxf", "nut", "obu", "ogg", "rm",
-    "swf", "tta", "vc1", "w64", "wav", "webm", "wtv", "wv", "yuv4mpegpipe",
+    "aac",
+    "ac3",
+    "aiff",
+    "amr",
+    "ape",
+    "asf",
+    "au",
+    "avi",
+    "caf",
+    "dts",
+    "dv",
+    "eac3",
+    "flac",
+    "flv",
+    "gxf",
+    "h264",
+    "hevc",
+    "ivf",
+    "m4v",
+    "matroska",
+    "mov",
+    "mp3",
+    "mpeg",
+    "mpegts",
+    "mpegvideo",
+    "mxf",
+    "nut",
+    "obu",
+    "ogg",
+    "rm",
+    "swf",
+    "tta",
+    "vc1",
+    "w64",
+    "wav",
+    "webm",
+    "wtv",
+    "wv",
+    "yuv4mpegpipe",
 ];
 
 /// Bytes that probing may read before it settles for what it knows.
@@ -115,8 +151,14 @@ impl Input {
                 .hint("the copy may have failed: compare it with the original"));
         }
         let io = Box::into_raw(Box::new(Io { reader, cancel: cancel.clone(), failure: None }));
-        let mut input =
-            Self { context: ptr::null_mut(), avio: ptr::null_mut(), io, streams: Vec::new(), format: String::new(), size_bytes };
+        let mut input = Self {
+            context: ptr::null_mut(),
+            avio: ptr::null_mut(),
+            io,
+            streams: Vec::new(),
+            format: String::new(),
+            size_bytes,
+        };
         input.open_context(path, log)?;
         input.find_streams(path)?;
         Ok(input)
@@ -209,7 +251,8 @@ impl Input {
             (0..count)
                 .filter_map(|i| {
                     let entry = sys::avformat_index_get_entry(st, i);
-                    (!entry.is_null()).then(|| ((*entry).timestamp, (*entry).flags() & sys::AVINDEX_KEYFRAME as c_int != 0))
+                    (!entry.is_null())
+                        .then(|| ((*entry).timestamp, (*entry).flags() & sys::AVINDEX_KEYFRAME as c_int != 0))
                 })
                 .collect()
         }
@@ -226,16 +269,20 @@ impl Input {
                 return Err(AvError::NO_MEMORY.at(Stage::Open, "cannot open the source"));
             }
             let size = AVIO_BUFFER_BYTES as c_int;
-            self.avio = sys::avio_alloc_context(buffer, size, 0, self.io.cast(), Some(read_packet), None, Some(seek));
+            self.avio =
+                sys::avio_alloc_context(buffer, size, 0, self.io.cast(), Some(read_packet), None, Some(seek));
             if self.avio.is_null() {
                 sys::av_free(buffer.cast());
                 return Err(AvError::NO_MEMORY.at(Stage::Open, "cannot open the source"));
             }
             let context = &mut *self.context;
             context.pb = self.avio;
+            // Before the open sets it too: a context that is never opened must not close our AVIO.
+            context.flags |= sys::AVFMT_FLAG_CUSTOM_IO as c_int;
             context.opaque = log.opaque();
             context.io_open = Some(refuse_open);
-            context.interrupt_callback = sys::AVIOInterruptCB { callback: Some(interrupted), opaque: self.io.cast() };
+            context.interrupt_callback =
+                sys::AVIOInterruptCB { callback: Some(interrupted), opaque: self.io.cast() };
             context.probesize = ANALYZE_BYTES;
             context.max_analyze_duration = i64::from(sys::AV_TIME_BASE) * 5;
             context.max_streams = MAX_STREAMS as c_int;
@@ -256,7 +303,14 @@ impl Input {
         let mut demuxer: *const sys::AVInputFormat = ptr::null();
         // SAFETY: valid AVIO; the name is empty so that only the content counts.
         let code = unsafe {
-            sys::av_probe_input_buffer2(self.avio, &mut demuxer, c"".as_ptr(), ptr::null_mut(), 0, PROBE_BYTES)
+            sys::av_probe_input_buffer2(
+                self.avio,
+                &mut demuxer,
+                c"".as_ptr(),
+                ptr::null_mut(),
+                0,
+                PROBE_BYTES,
+            )
         };
         self.told_failure()?;
         if code < 0 || demuxer.is_null() {
@@ -403,7 +457,10 @@ unsafe fn rotation(stream: *const sys::AVStream) -> i32 {
 unsafe extern "C" fn read_packet(opaque: *mut c_void, buffer: *mut u8, size: c_int) -> c_int {
     // SAFETY: opaque is the `Io` of the input; libav passes `size` writable bytes.
     let (io, out) = unsafe {
-        (&mut *opaque.cast::<Io>(), std::slice::from_raw_parts_mut(buffer, usize::try_from(size).unwrap_or(0)))
+        (
+            &mut *opaque.cast::<Io>(),
+            std::slice::from_raw_parts_mut(buffer, usize::try_from(size).unwrap_or(0)),
+        )
     };
     match io.reader.read(out) {
         Ok(0) => sys::AVERROR_EOF,

@@ -89,7 +89,12 @@ fn install() {
 
 /// Called by the shim from whatever thread libav logs on. Must not unwind into C: nothing below
 /// panics, and a subscriber that does ends in the abort of `extern "C"`, which is right.
-unsafe extern "C" fn on_line(owner: *mut c_void, level: c_int, component: *const c_char, line: *const c_char) {
+unsafe extern "C" fn on_line(
+    owner: *mut c_void,
+    level: c_int,
+    component: *const c_char,
+    line: *const c_char,
+) {
     // SAFETY: the shim passes two terminated strings that live for this call.
     let (component, line) = unsafe { (CStr::from_ptr(component), CStr::from_ptr(line)) };
     let (component, line) = (component.to_string_lossy(), line.to_string_lossy());

@@ -8,6 +8,8 @@
 //! Every owned pointer is created in one constructor and freed in one `Drop`. Types that move
 //! between threads say why they may beside their `unsafe impl Send`.
 #![allow(unsafe_code)]
+// The integer types of libav's constants differ between the versions that we build on.
+#![allow(clippy::unnecessary_cast)]
 
 pub mod decoder;
 pub mod encoder;
@@ -16,12 +18,12 @@ pub mod frame;
 pub mod graph;
 pub mod input;
 pub mod log;
+mod options;
 pub mod output;
 pub mod packet;
 pub mod params;
 pub mod reader;
 pub mod registry;
-mod options;
 mod sys;
 
 pub use error::{AvError, Received};

@@ -30,7 +30,8 @@ impl Dictionary {
     pub(super) fn left_over(&self) -> Option<String> {
         // SAFETY: an empty key with IGNORE_SUFFIX walks the dictionary; null means empty.
         unsafe {
-            let entry = sys::av_dict_get(self.0, c"".as_ptr(), ptr::null(), sys::AV_DICT_IGNORE_SUFFIX as i32);
+            let entry =
+                sys::av_dict_get(self.0, c"".as_ptr(), ptr::null(), sys::AV_DICT_IGNORE_SUFFIX as i32);
             (!entry.is_null()).then(|| CStr::from_ptr((*entry).key).to_string_lossy().into_owned())
         }
     }

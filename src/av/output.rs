@@ -46,7 +46,12 @@ unsafe impl Send for Output {}
 
 impl Output {
     /// Creates `path` and writes the header.
-    pub fn create(path: &Path, format: FileFormat, streams: Vec<OutputStream>, log: &RunLog) -> Result<Self, AvError> {
+    pub fn create(
+        path: &Path,
+        format: FileFormat,
+        streams: Vec<OutputStream>,
+        log: &RunLog,
+    ) -> Result<Self, AvError> {
         let einval = AvError(sys::AVERROR(libc::EINVAL));
         let name = match format {
             FileFormat::Mp4 => c"mp4",
@@ -69,7 +74,11 @@ impl Output {
             for stream in streams {
                 this.add_stream(stream, format)?;
             }
-            AvError::check(sys::avio_open(&mut (*this.context).pb, url.as_ptr(), sys::AVIO_FLAG_WRITE as i32))?;
+            AvError::check(sys::avio_open(
+                &mut (*this.context).pb,
+                url.as_ptr(),
+                sys::AVIO_FLAG_WRITE as i32,
+            ))?;
             let mut options = muxer_options(format);
             AvError::check(sys::avformat_write_header(this.context, options.as_mut_ptr()))?;
         }
@@ -143,7 +152,8 @@ fn muxer_options(format: FileFormat) -> Dictionary {
     let mut options = Dictionary::new();
     match format {
         FileFormat::Mp4 => options.set("movflags", "+faststart+negative_cts_offsets"),
-        FileFormat::Mkv => {}
+        // Title time 0 stays 0: the priming of the sound may lie before it.
+        FileFormat::Mkv => options.set("avoid_negative_ts", "disabled"),
         FileFormat::Ts => {
             options.set("mpegts_copyts", "1");
             options.set("mpegts_flags", "+pat_pmt_at_frames");

@@ -41,6 +41,8 @@ impl Parameters {
         p.profile = track.profile;
         p.level = track.level;
         p.video_delay = i32::try_from(track.reorder_frames).unwrap_or(0);
+        // VP9's configuration box is written from this.
+        p.format = super::encoder::planar_420(track.bit_depth);
         super::encoder::set_parameters_colour(p, track.colour);
         params.set_extradata(&track.config)?;
         Ok(params)

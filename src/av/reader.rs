@@ -174,7 +174,12 @@ impl Drop for ReadAhead {
     }
 }
 
-fn wait_for_open(path: &Path, opened: &Receiver<io::Result<u64>>, cancel: &Cancel, limit: Duration) -> Result<u64> {
+fn wait_for_open(
+    path: &Path,
+    opened: &Receiver<io::Result<u64>>,
+    cancel: &Cancel,
+    limit: Duration,
+) -> Result<u64> {
     select! {
         recv(opened) -> answer => match answer {
             Ok(size) => size.map_err(|e| refuse(path, &e)),

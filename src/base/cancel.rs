@@ -124,7 +124,11 @@ impl<T> QueueRx<T> {
     pub fn recv(&self) -> Result<Option<T>> {
         self.cancel.check(self.stage)?;
         select! {
-            recv(self.rx) -> item => Ok(item.ok()),
+            recv(self.rx) -> item => match item {
+                Ok(item) => Ok(Some(item)),
+                // A producer that broke off because of the cancel closes the queue at the same moment.
+                Err(_) => self.cancel.check(self.stage).map(|()| None),
+            },
             recv(self.cancel.closed()) -> _ => Err(Error::cancelled(self.stage)),
         }
     }
@@ -146,10 +150,8 @@ mod tests {
         let (tx, _rx) = queue::<u8>(1, &cancel, Stage::Decode);
         let (_tx2, rx2) = queue::<u8>(1, &cancel, Stage::Encode);
         assert_eq!(tx.send(1), Ok(Sent::Queued));
-        let blocked = [
-            thread::spawn(move || tx.send(2).map(|_| ())),
-            thread::spawn(move || rx2.recv().map(|_| ())),
-        ];
+        let blocked =
+            [thread::spawn(move || tx.send(2).map(|_| ())), thread::spawn(move || rx2.recv().map(|_| ()))];
         cancel.cancel();
         for thread in blocked {
             assert!(thread.join().unwrap().unwrap_err().is_cancelled());

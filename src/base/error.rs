@@ -111,7 +111,14 @@ impl Error {
     /// An error of `kind` at `stage`. `code` is stable, in `snake_case`, and documented in
     /// `docs/ERRORS.md`.
     pub fn new(kind: ErrorKind, code: &'static str, stage: Stage, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, code, stage, message: message.into(), hint: None, libav_log: Vec::new() }))
+        Self(Box::new(Inner {
+            kind,
+            code,
+            stage,
+            message: message.into(),
+            hint: None,
+            libav_log: Vec::new(),
+        }))
     }
 
     /// The run was cancelled; `stage` noticed.
@@ -129,13 +136,17 @@ impl Error {
         use std::io::ErrorKind as K;
         let (kind, code, hint) = match err.kind() {
             K::NotFound => (ErrorKind::NotFound, "not_found", "check the path"),
-            K::PermissionDenied => {
-                (ErrorKind::PermissionDenied, "permission_denied", "check the owner and mode of the file and its folders")
-            }
+            K::PermissionDenied => (
+                ErrorKind::PermissionDenied,
+                "permission_denied",
+                "check the owner and mode of the file and its folders",
+            ),
             K::StorageFull | K::QuotaExceeded => {
                 (ErrorKind::NoSpace, "no_space", "free some space or choose another output")
             }
-            K::AlreadyExists => (ErrorKind::Conflict, "output_exists", "choose another output or pass --overwrite"),
+            K::AlreadyExists => {
+                (ErrorKind::Conflict, "output_exists", "choose another output or pass --overwrite")
+            }
             K::ReadOnlyFilesystem => {
                 (ErrorKind::PermissionDenied, "permission_denied", "the file system is mounted read-only")
             }
@@ -230,7 +241,9 @@ mod tests {
 
     #[test]
     fn the_first_log_stays() {
-        let e = Error::internal(Stage::Mux, "x").with_libav_log(vec!["a".into()]).with_libav_log(vec!["b".into()]);
+        let e = Error::internal(Stage::Mux, "x")
+            .with_libav_log(vec!["a".into()])
+            .with_libav_log(vec!["b".into()]);
         assert_eq!(e.libav_log(), ["a"]);
     }
 }

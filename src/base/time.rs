@@ -173,7 +173,8 @@ fn div_round(num: i128, den: i128, rounding: Rounding) -> i128 {
 impl Add for Rational {
     type Output = Self;
     fn add(self, o: Self) -> Self {
-        let (an, ad, bn, bd) = (i128::from(self.num), i128::from(self.den), i128::from(o.num), i128::from(o.den));
+        let (an, ad, bn, bd) =
+            (i128::from(self.num), i128::from(self.den), i128::from(o.num), i128::from(o.den));
         reduce(an * bd + bn * ad, ad * bd)
     }
 }
@@ -194,6 +195,7 @@ impl Mul for Rational {
 
 impl Div for Rational {
     type Output = Self;
+    #[allow(clippy::suspicious_arithmetic_impl)] // dividing is multiplying by the inverse
     fn div(self, o: Self) -> Self {
         self * o.recip()
     }

@@ -7,7 +7,7 @@ use super::progress::Progress;
 use crate::av::Packet;
 use crate::base::cancel::{QueueRx, QueueTx, Sent};
 use crate::base::error::{Error, Result, Stage};
-use crate::base::time::Rational;
+use crate::base::time::{Rational, Rounding};
 use crate::model::track::{Sample, VideoTrack};
 
 /// The stage. The timeline's grid is the stream's own time base.
@@ -43,10 +43,10 @@ impl CopyVideo<'_> {
                 None => return Err(Error::internal(Stage::Demux, "the demuxer ended without a word")),
             };
             let boundary = self.boundary(&packet, begun);
-            if let (Some(at), Some(end)) = (boundary, self.end) {
-                if at >= end {
-                    return self.output.send(MuxItem::VideoEnd { end }).map(|_| ());
-                }
+            if let (Some(at), Some(end)) = (boundary, self.end)
+                && at >= end
+            {
+                return self.output.send(MuxItem::VideoEnd { end }).map(|_| ());
             }
             begun |= boundary.is_some();
             // What comes before the first key frame nobody could decode.
@@ -70,7 +70,9 @@ impl CopyVideo<'_> {
         let at = u64::try_from(ticks).unwrap_or(0);
         match begun {
             false => (at >= self.first || self.first == 0).then_some(self.first),
-            true => (at >= self.end.unwrap_or(u64::MAX) || self.plan.timeline.starts_segment(at)).then_some(at),
+            true => {
+                (at >= self.end.unwrap_or(u64::MAX) || self.plan.timeline.starts_segment(at)).then_some(at)
+            }
         }
     }
 
@@ -78,8 +80,14 @@ impl CopyVideo<'_> {
         let ticks = |t: i64| title_ticks(t, self.track.time_base, self.plan.title_origin);
         let duration = packet.duration().max(1);
         // Broken sources give decode times that stand still or fall; muxers need them to rise.
-        let dts = packet.dts().map_or(last_dts.saturating_add(duration), ticks).max(last_dts.saturating_add(1));
-        let pts = packet.pts().map_or(dts, ticks).max(dts);
+        let reorder = Rational::from_int(i64::from(self.track.reorder_frames)) / self.track.frame_rate;
+        let reorder_ticks = (reorder / self.track.time_base).round(Rounding::Ceil);
+        let told = packet.pts().or(packet.dts()).map(ticks);
+        let due =
+            if *last_dts == i64::MIN { told.unwrap_or(0) - reorder_ticks } else { *last_dts + duration };
+        let pts = told.unwrap_or(due);
+        let dts = packet.dts().map_or(due.min(pts), ticks).max(last_dts.saturating_add(1));
+        let pts = pts.max(dts);
         *last_dts = dts;
         Sample { pts, dts, duration, key: packet.is_key(), data: packet.into_bytes() }
     }

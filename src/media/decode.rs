@@ -81,7 +81,8 @@ impl<'a> Decode<'a> {
     }
 
     fn is_done(&self) -> bool {
-        self.window_end.is_some_and(|end| self.retimer.next_slot() >= end) || self.outlets.iter().all(Option::is_none)
+        self.window_end.is_some_and(|end| self.retimer.next_slot() >= end)
+            || self.outlets.iter().all(Option::is_none)
     }
 
     fn decode(&mut self, packet: Option<&Packet>) -> Result<()> {
@@ -138,7 +139,8 @@ impl<'a> Decode<'a> {
     }
 
     fn last_sensible_slot(&self) -> i64 {
-        let slack = (Rational::from_int(MAX_BEYOND_END_S) * self.plan.timeline.frame_rate()).round(Rounding::Ceil);
+        let slack =
+            (Rational::from_int(MAX_BEYOND_END_S) * self.plan.timeline.frame_rate()).round(Rounding::Ceil);
         i64::try_from(self.plan.timeline.total_frames()).unwrap_or(i64::MAX).saturating_add(slack)
     }
 

@@ -112,8 +112,11 @@ impl<'a> Demux<'a> {
         let mut input = Input::open(&self.plan.input, self.cancel, self.log, OPEN_LIMIT)?;
         let keep: Vec<usize> = [self.video_stream(), self.audio_stream()].into_iter().flatten().collect();
         if keep.iter().any(|s| *s >= input.streams().len()) {
-            let message = format!("{} is not the file that was inspected any more", self.plan.input.display());
-            return Err(Error::new(ErrorKind::Conflict, "source_changed", Stage::Open, message).hint("try again"));
+            let message =
+                format!("{} is not the file that was inspected any more", self.plan.input.display());
+            return Err(
+                Error::new(ErrorKind::Conflict, "source_changed", Stage::Open, message).hint("try again")
+            );
         }
         input.keep_only(&keep);
         self.input = Some(input);
@@ -132,7 +135,8 @@ impl<'a> Demux<'a> {
     fn position(&mut self) -> Result<()> {
         self.open()?;
         let video_from = Rational::from_int(self.first_slot) * self.plan.timeline.frame_duration();
-        let wanted = if self.video_stream().is_some() { video_from.min(self.audio_from) } else { self.audio_from };
+        let wanted =
+            if self.video_stream().is_some() { video_from.min(self.audio_from) } else { self.audio_from };
         let source_start = self.plan.facts.origin - self.plan.title_origin;
         for back_off in BACK_OFF_S {
             let target = wanted - Rational::from_int(back_off);
@@ -178,7 +182,10 @@ impl<'a> Demux<'a> {
         if is_video {
             // Sound is interleaved near pictures of the same time, so a key frame at the target
             // brings the run-up of the sound too.
-            return Some(self.plan.timeline.slot_at_time(time) <= self.first_slot && time <= target.max(self.audio_from));
+            return Some(
+                self.plan.timeline.slot_at_time(time) <= self.first_slot
+                    && time <= target.max(self.audio_from),
+            );
         }
         Some(time <= self.audio_from)
     }

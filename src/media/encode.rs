@@ -48,7 +48,17 @@ impl<'a> Encode<'a> {
         input: QueueRx<Scaled>,
         output: QueueTx<MuxItem>,
     ) -> Self {
-        Self { settings, codec, encoder, input, output, clock: None, boundaries: HashSet::new(), sent: 0, received: 0 }
+        Self {
+            settings,
+            codec,
+            encoder,
+            input,
+            output,
+            clock: None,
+            boundaries: HashSet::new(),
+            sent: 0,
+            received: 0,
+        }
     }
 
     /// Runs until the filter ends.
@@ -107,7 +117,10 @@ impl<'a> Encode<'a> {
 
     fn emit(&mut self, packet: Packet) -> Result<Sent> {
         let Some(slot) = packet.pts() else {
-            return Err(Error::internal(Stage::Encode, format!("{} gave a packet without a time", self.settings.encoder)));
+            return Err(Error::internal(
+                Stage::Encode,
+                format!("{} gave a packet without a time", self.settings.encoder),
+            ));
         };
         let clock = match self.clock {
             Some(clock) => clock,
@@ -135,6 +148,7 @@ impl<'a> Encode<'a> {
         let reorder = (first - packet.dts().unwrap_or(first)).max(0);
         let rate = self.settings.frame_rate;
         let params = self.encoder.parameters().map_err(|e| self.failed(e))?;
+        let depth = params.pixel_format().map_or(8, |(_, depth)| depth);
         let track = VideoTrack {
             codec: self.codec,
             width: self.settings.width,
@@ -143,10 +157,10 @@ impl<'a> Encode<'a> {
             frame_rate: rate,
             time_base: Rational::new(1, rate.num()),
             reorder_frames: u32::try_from(reorder).unwrap_or(0),
-            bit_depth: params.pixel_format().map_or(8, |(_, depth)| depth),
+            bit_depth: depth,
             colour: self.settings.colour,
             config: params.extradata().to_vec(),
-            profile: params.profile(),
+            profile: profile(self.codec, params.profile(), depth),
             level: params.level(),
         };
         self.output.send(MuxItem::VideoTrack(Box::new(track)))?;
@@ -159,16 +173,28 @@ impl<'a> Encode<'a> {
         if self.received == self.sent && self.boundaries.is_empty() {
             return Ok(());
         }
-        let message = format!("{} took {} pictures and gave {} packets", self.settings.encoder, self.sent, self.received);
+        let message = format!(
+            "{} took {} pictures and gave {} packets",
+            self.settings.encoder, self.sent, self.received
+        );
         Err(Error::new(ErrorKind::Internal, "encoder_lost_frames", Stage::Encode, message))
     }
 
     fn not_a_key(&self, n: u64) -> Error {
-        let message = format!("{} made no key picture at frame {n} though it was told to", self.settings.encoder);
+        let message =
+            format!("{} made no key picture at frame {n} though it was told to", self.settings.encoder);
         Error::new(ErrorKind::Internal, "encoder_ignored_key", Stage::Encode, message)
     }
 
     fn failed(&self, e: AvError) -> Error {
         e.at(Stage::Encode, format_args!("{} failed", self.settings.encoder))
+    }
+}
+
+/// libvpx does not tell its profile; for 4:2:0 it follows from the bit depth (VP9 bitstream, 7.2).
+fn profile(codec: VideoCodec, told: i32, bit_depth: u8) -> i32 {
+    match codec {
+        VideoCodec::Vp9 if told < 0 => i32::from(bit_depth > 8) * 2,
+        _ => told,
     }
 }

@@ -34,7 +34,16 @@ impl Filter {
         input: QueueRx<Raw>,
         output: QueueTx<Scaled>,
     ) -> Self {
-        Self { description, threads, frame_duration, sample_aspect_ratio, input, output, graph: None, last: None }
+        Self {
+            description,
+            threads,
+            frame_duration,
+            sample_aspect_ratio,
+            input,
+            output,
+            graph: None,
+            last: None,
+        }
     }
 
     /// Runs until the decoder ends or the encoder wants no more.
@@ -42,7 +51,8 @@ impl Filter {
         loop {
             let item = match self.input.recv()? {
                 Some(Raw::Picture { n, key, frame }) => {
-                    let frame = self.scaled(&frame).map_err(|e| e.at(Stage::Filter, "cannot scale the picture"))?;
+                    let frame =
+                        self.scaled(&frame).map_err(|e| e.at(Stage::Filter, "cannot scale the picture"))?;
                     Scaled::Picture { n, key, frame }
                 }
                 Some(Raw::End { end }) => {
@@ -58,10 +68,10 @@ impl Filter {
     }
 
     fn scaled(&mut self, frame: &Arc<Frame>) -> Result<Frame, AvError> {
-        if let Some((source, done)) = &self.last {
-            if Arc::ptr_eq(source, frame) {
-                return done.share();
-            }
+        if let Some((source, done)) = &self.last
+            && Arc::ptr_eq(source, frame)
+        {
+            return done.share();
         }
         let done = self.filter(frame)?;
         let share = done.share()?;

@@ -18,14 +18,15 @@ use std::path::Path;
 use std::time::Duration;
 
 mod choose;
+mod clusters;
 mod rate;
 mod scan;
 mod span;
 mod tail;
 mod warnings;
 
-use rate::RateEstimate;
-use scan::{Clock, Scan, Track};
+use rate::{RateEstimate, Told};
+use scan::{Clock, Mark, Scan, Track};
 use span::Part;
 use tail::Tail;
 
@@ -53,17 +54,28 @@ const TRANSFER_HLG: u8 = 18;
 /// the limits; `cancelled`; a failing disk.
 pub fn inspect(path: &Path, cancel: &Cancel, log: &RunLog, open_limit: Duration) -> Result<SourceFacts> {
     log.enter_thread();
-    let facts = Input::open(path, cancel, log, open_limit).and_then(|input| facts_of(input, path));
+    let source = Source { path, cancel, open_limit };
+    let facts = Input::open(path, cancel, log, open_limit).and_then(|input| facts_of(input, &source));
     facts.map_err(|e| e.with_libav_log(log.last_lines()))
 }
 
-fn facts_of(mut input: Input, path: &Path) -> Result<SourceFacts> {
+/// What it takes to open the file again.
+#[derive(Clone, Copy, Debug)]
+struct Source<'a> {
+    path: &'a Path,
+    cancel: &'a Cancel,
+    open_limit: Duration,
+}
+
+fn facts_of(mut input: Input, source: &Source<'_>) -> Result<SourceFacts> {
     let mut warnings = Vec::new();
-    let chosen = choose::choose(input.streams(), path, &mut warnings)?;
+    let chosen = choose::choose(input.streams(), source.path, &mut warnings)?;
     input.keep_only(&chosen.indices());
     let mut head = Scan::of(&chosen);
     head.read_head(&mut input)?;
-    let found_end = tail::find(&mut input, &chosen, &head)?;
+    let found_end = tail::find(&mut input, source, &chosen, &head)?;
+    let is_empty = |stream| found_end.whole(stream).is_some_and(|(packets, _)| packets == 0);
+    let chosen = choose::without_empty(&chosen, is_empty, source.path, &mut warnings)?;
     let kinds = Container::of(input.format());
     let look = Look { input: &input, head: &head, tail: &found_end, kinds };
     let video = chosen.video.and_then(|i| Some(look.video(input.streams().get(i)?)));
@@ -83,6 +95,8 @@ fn facts_of(mut input: Input, path: &Path) -> Result<SourceFacts> {
 pub(super) struct Container {
     /// ISO base media: lengths of tracks are exact, edit lists shape the times.
     pub mov: bool,
+    /// Matroska and WebM.
+    pub matroska: bool,
     /// Its index names the key frames of the whole file.
     pub index: bool,
     /// The length is written in a header, so it can claim more than there is.
@@ -97,7 +111,8 @@ impl Container {
         let named = |names: &[&str]| format.split(',').any(|part| names.contains(&part));
         Self {
             mov: named(&["mov"]),
-            index: named(&["mov", "matroska", "avi"]),
+            matroska: named(&["matroska"]),
+            index: named(&["mov", "matroska"]),
             header_length: named(&["mov", "matroska", "avi", "flv", "asf", "wav", "w64", "mxf", "nut"]),
             zero_based: named(&["mov", "matroska", "avi", "flv", "asf"]),
         }
@@ -150,14 +165,12 @@ impl Look<'_> {
 
     fn audio(&self, stream: &Stream) -> AudioFacts {
         let time_base = sane_time_base(stream.time_base);
-        let head = self.head.track(stream.index);
-        // libav's start leaves out the samples that a decoder throws away, which the packets do not.
-        let first = stream.start_ticks.or_else(|| head.and_then(Track::smallest_pts)).unwrap_or(0);
-        let start = Rational::from_int(first) * time_base;
-        let clock = head.map_or(Clock::Pts, |h| Clock::of(&h.head));
+        let start = self.audio_start(stream, time_base);
+        let clock = self.head.track(stream.index).map_or(Clock::Pts, |h| Clock::of(&h.head));
         let samples = i64::from(stream.params.frame_samples());
-        let packet = Rational::checked_new(samples, i64::from(stream.params.sample_rate())).unwrap_or(Rational::ZERO);
-        let seen = self.tail.latest(stream.index, clock).map(|mark| span::audio_end(mark, time_base, packet));
+        let packet =
+            Rational::checked_new(samples, i64::from(stream.params.sample_rate())).unwrap_or(Rational::ZERO);
+        let seen = self.latest(stream, clock).map(|mark| span::audio_end(mark, time_base, packet));
         let end = span::end(start, seen, self.claimed_end(stream, start), self.trust(stream));
         AudioFacts {
             stream: stream.index,
@@ -172,19 +185,45 @@ impl Look<'_> {
         }
     }
 
+    /// When the first sample is heard. libav's start leaves out the samples that a decoder throws
+    /// away, which the packets do not; but for Opus in Matroska, where the decoder alone knows of
+    /// them (RFC 7845, §4.2) and the times begin that much before 0.
+    fn audio_start(&self, stream: &Stream, time_base: Rational) -> Rational {
+        let seen = || self.head.track(stream.index).and_then(Track::smallest_pts);
+        let start = Rational::from_int(stream.start_ticks.or_else(seen).unwrap_or(0)) * time_base;
+        let priming = Rational::checked_new(
+            i64::from(stream.params.priming_samples()),
+            i64::from(stream.params.sample_rate()),
+        );
+        match priming {
+            Some(priming) if self.kinds.matroska && stream.params.codec_name() == "opus" => {
+                let heard = start + priming;
+                if heard.abs() <= span::MS_SLACK { Rational::ZERO } else { heard }
+            }
+            _ => start,
+        }
+    }
+
+    /// The packet that is shown last; of the beginning, if nothing was found at the end.
+    fn latest(&self, stream: &Stream, clock: Clock) -> Option<Mark> {
+        let of_head = || self.head.track(stream.index)?.latest(clock);
+        self.tail.latest(stream.index, clock).or_else(of_head)
+    }
+
     /// By the whole index where the container has one that is exact, else by the first packets.
     fn rate(&self, stream: &Stream, head: Option<&Track>, time_base: Rational) -> RateEstimate {
-        let container = stream.average_rate.or(stream.real_rate);
+        let told = Told { average: stream.average_rate, finest: stream.real_rate };
         if self.kinds.mov {
-            let mut times: Vec<i64> = self.input.index_entries(stream.index).into_iter().map(|e| e.0).collect();
+            let mut times: Vec<i64> =
+                self.input.index_entries(stream.index).into_iter().map(|e| e.0).collect();
             times.sort_unstable();
             if times.len() > 2 {
-                return rate::estimate(&times, time_base, container);
+                return rate::estimate(&times, time_base, told);
             }
         }
         let seen = head.map_or(&[][..], |h| &h.head);
         let times = rate::times(seen, stream.params.is_interlaced(), self.head.at_end);
-        rate::estimate(&times, time_base, container)
+        rate::estimate(&times, time_base, told)
     }
 
     fn video_span(
@@ -198,12 +237,16 @@ impl Look<'_> {
         let clock = Clock::of(seen);
         let by_packets = scan::first_shown(seen, clock);
         // With an edit list the packets include some that are not shown; libav's start does not.
-        let first = if self.kinds.mov { stream.start_ticks.or(by_packets) } else { by_packets.or(stream.start_ticks) };
+        let first = if self.kinds.mov {
+            stream.start_ticks.or(by_packets)
+        } else {
+            by_packets.or(stream.start_ticks)
+        };
         let start = Rational::from_int(first.unwrap_or(0)) * time_base;
         let frame = one_frame(estimate.rate);
         let seen_end = match clock {
             Clock::Count => self.tail.whole(stream.index).map(|(n, _)| start + Rational::from_int(n) * frame),
-            _ => self.tail.latest(stream.index, clock).map(|mark| {
+            _ => self.latest(stream, clock).map(|mark| {
                 let end = span::video_end(mark, time_base, frame, estimate.constant);
                 if estimate.constant { span::to_whole_frames(start, end, frame, time_base) } else { end }
             }),
@@ -214,7 +257,8 @@ impl Look<'_> {
 
     /// Where the container says that a stream ends.
     fn claimed_end(&self, stream: &Stream, start: Rational) -> Option<Rational> {
-        let of_stream = stream.duration_ticks.map(|d| Rational::from_int(d) * sane_time_base(stream.time_base));
+        let of_stream =
+            stream.duration_ticks.map(|d| Rational::from_int(d) * sane_time_base(stream.time_base));
         let claimed = match (of_stream.filter(|_| self.kinds.mov), self.input.duration()) {
             (Some(length), _) => start + length,
             (None, Some(length)) if self.kinds.zero_based => length,
@@ -225,7 +269,9 @@ impl Look<'_> {
     }
 
     fn trust(&self, stream: &Stream) -> span::Trust {
-        match (self.kinds.mov && stream.frame_count.is_some(), self.tail.at_end) {
+        // At the end of a long file a track that ended long before may not be found.
+        let found = self.tail.at_end && self.tail.has(stream.index);
+        match (self.kinds.mov && stream.frame_count.is_some(), found) {
             (true, true) => span::Trust::WhicheverIsLess,
             (false, true) => span::Trust::Data,
             (_, false) => span::Trust::Claim,
@@ -253,7 +299,8 @@ impl Look<'_> {
             audio.filter_map(|s| s.params.bitrate_bps()).fold(0, u64::saturating_add)
         };
         let counted = || bps(self.tail.whole(stream.index)?.1);
-        let rest = || bps(i64::try_from(self.input.size_bytes()).ok()?)?.checked_sub(others()).filter(|b| *b > 0);
+        let rest =
+            || bps(i64::try_from(self.input.size_bytes()).ok()?)?.checked_sub(others()).filter(|b| *b > 0);
         stream.params.bitrate_bps().or_else(counted).or_else(rest)
     }
 }
@@ -268,8 +315,15 @@ fn stream_facts(stream: &Stream) -> StreamFacts {
         StreamKind::Other if matches!(codec.as_str(), "ttf" | "otf") => "attachment",
         StreamKind::Other => "data",
     };
-    let (index, language) = (stream.index, stream.language.clone());
+    let (index, language) = (stream.index, language(stream));
     StreamFacts { index, kind, codec, language, decodable: stream.params.is_decodable() }
+}
+
+/// The language tag; `und` is how containers say that there is none. Tags come from the file, and a
+/// terminal obeys control characters.
+fn language(stream: &Stream) -> Option<String> {
+    let tag: String = stream.language.as_ref()?.chars().filter(|c| !c.is_control()).take(35).collect();
+    (!tag.is_empty() && tag != "und").then_some(tag)
 }
 
 fn one_frame(rate: Rational) -> Rational {

@@ -20,7 +20,9 @@ pub fn scan(path: &Path, stream: usize, cancel: &Cancel) -> Result<Vec<i64>> {
     let mut keys = Vec::new();
     loop {
         match input.read(&mut packet)? {
-            Received::Item if packet.is_key() && packet.stream() == stream => keys.extend(packet.pts().or(packet.dts())),
+            Received::Item if packet.is_key() && packet.stream() == stream => {
+                keys.extend(packet.pts().or(packet.dts()))
+            }
             Received::Item | Received::NeedsInput => {}
             Received::End => break,
         }

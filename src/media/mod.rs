@@ -18,5 +18,4 @@ pub mod plan;
 pub mod progress;
 pub mod retime;
 mod tracks;
-#[cfg(any())]
 pub mod verify;

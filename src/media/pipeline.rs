@@ -20,7 +20,7 @@ use super::demux::{Demux, OPEN_LIMIT, Outlets};
 use super::encode::Encode;
 use super::filter::Filter;
 use super::items::{CODED_QUEUE, Coded, MUX_QUEUE, MuxItem, RAW_QUEUE, SCALED_QUEUE};
-use super::mux::{AppendSink, Expect, FileMux, MadeRendition, SegmentMux};
+use super::mux::{AppendSink, Awaits, FileMux, MadeRendition, SegmentMux};
 use super::plan::{AudioPlan, Plan};
 use super::progress::Progress;
 use super::tracks;
@@ -119,7 +119,10 @@ impl Codecs {
         let input = Input::open(&plan.input, cancel, log, OPEN_LIMIT)?;
         let source = tracks::describe(plan, &input)?;
         let decoder = |stream: usize, threads: u32| {
-            let stream = input.streams().get(stream).ok_or_else(|| Error::internal(Stage::Open, "a stream is gone"))?;
+            let stream = input
+                .streams()
+                .get(stream)
+                .ok_or_else(|| Error::internal(Stage::Open, "a stream is gone"))?;
             let opened = Decoder::open(&stream.params, stream.time_base, threads, log);
             let opened = opened.map_err(|e| e.at(Stage::Decode, "cannot open the decoder"))?;
             opened.ok_or_else(|| Error::internal(Stage::Decode, "a decoder that was there is gone"))
@@ -171,7 +174,9 @@ impl OpenTarget {
     fn new(plan: &Plan, target: Target) -> Result<Self> {
         Ok(match (plan.format, target) {
             (Format::Hls(kind), Target::Segments(sink)) => Self::Segments(kind, sink),
-            (Format::Ts, Target::File(path)) => Self::Segments(SegmentType::Ts, Arc::new(AppendSink::create(&path)?)),
+            (Format::Ts, Target::File(path)) => {
+                Self::Segments(SegmentType::Ts, Arc::new(AppendSink::create(&path)?))
+            }
             (Format::Mp4, Target::File(path)) => Self::File(FileFormat::Mp4, path),
             (Format::Mkv, Target::File(path)) => Self::File(FileFormat::Mkv, path),
             _ => return Err(Error::internal(Stage::Plan, "the target does not fit the format")),
@@ -212,9 +217,18 @@ impl<'scope, 'env> Crew<'scope, 'env> {
         stages.workers.push(self.demux(Outlets { video: video_tx, audio: audio_tx })?);
         if let Some(input) = video_rx {
             match (video_decoder, source.video) {
-                (Some(decoder), _) => self.encode_video(&mut stages, decoder, source.video_time_base, video_encoders, input, &mux_inlets)?,
+                (Some(decoder), _) => self.encode_video(
+                    &mut stages,
+                    decoder,
+                    source.video_time_base,
+                    video_encoders,
+                    input,
+                    &mux_inlets,
+                )?,
                 (None, Some(track)) => stages.workers.push(self.copy_video(track, input, &mux_inlets)?),
-                (None, None) => return Err(Error::internal(Stage::Plan, "a picture without a decoder or a track")),
+                (None, None) => {
+                    return Err(Error::internal(Stage::Plan, "a picture without a decoder or a track"));
+                }
             }
         }
         if let Some(input) = audio_rx {
@@ -265,7 +279,9 @@ impl<'scope, 'env> Crew<'scope, 'env> {
 
     fn demux(self, outlets: Outlets) -> Result<Handle<'scope, ()>> {
         let first = self.span.segments.start;
-        self.spawn("demux", move || Demux::new(self.plan, first, outlets, self.cancel, self.log, self.progress).run())
+        self.spawn("demux", move || {
+            Demux::new(self.plan, first, outlets, self.cancel, self.log, self.progress).run()
+        })
     }
 
     fn encode_video(
@@ -299,7 +315,8 @@ impl<'scope, 'env> Crew<'scope, 'env> {
         output: QueueTx<MuxItem>,
     ) -> Result<()> {
         let settings = self.plan.renditions.get(i).and_then(|r| r.encode.as_ref());
-        let settings = settings.ok_or_else(|| Error::internal(Stage::Plan, "a rendition without settings"))?;
+        let settings =
+            settings.ok_or_else(|| Error::internal(Stage::Plan, "a rendition without settings"))?;
         let codec = tracks::codec_of(&settings.encoder);
         let (scaled_tx, scaled_rx) = queue(SCALED_QUEUE, self.cancel, Stage::Filter);
         let description = filter_description(settings);
@@ -364,15 +381,24 @@ impl<'scope, 'env> Crew<'scope, 'env> {
     }
 
     fn mux(self, rendition: usize, input: QueueRx<MuxItem>) -> Result<Handle<'scope, MadeRendition>> {
-        let expect = Expect { video: self.plan.video.is_some(), audio: self.plan.audio.is_some() };
+        let awaits = Awaits { video: self.plan.video.is_some(), audio: self.plan.audio.is_some() };
         let name = self.plan.renditions.get(rendition).map_or_else(String::new, |r| r.name.clone());
         self.spawn(&format!("mux-{rendition}"), move || match self.target {
             OpenTarget::Segments(kind, sink) => {
                 let (timeline, first_segment) = (&self.plan.timeline, self.span.segments.start);
-                SegmentMux { rendition, name, timeline, first_segment, expect, kind: *kind, sink: sink.as_ref() }.run(&input)
+                SegmentMux {
+                    rendition,
+                    name,
+                    timeline,
+                    first_segment,
+                    awaits,
+                    kind: *kind,
+                    sink: sink.as_ref(),
+                }
+                .run(&input)
             }
             OpenTarget::File(format, path) => {
-                FileMux { name, path: Path::new(path), format: *format, expect, log: self.log }.run(&input)
+                FileMux { name, path: Path::new(path), format: *format, awaits, log: self.log }.run(&input)
             }
         })
     }
@@ -441,7 +467,8 @@ fn with_log(error: Error, log: &RunLog) -> Error {
 
 fn finish(plan: &Plan, span: &Span, renditions: Vec<MadeRendition>, progress: &Progress) -> Result<Outcome> {
     let end = renditions.iter().map(|r| r.end).max().unwrap_or(0);
-    let timeline = if span.end.is_some() { plan.timeline.clone() } else { plan.timeline.with_total_frames(end) };
+    let timeline =
+        if span.end.is_some() { plan.timeline.clone() } else { plan.timeline.with_total_frames(end) };
     if span.end.is_none() && plan.ends_early(end) {
         progress.warn(format!(
             "the source ends early: {:.3} s were promised, its data ends at {:.3} s",

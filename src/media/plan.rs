@@ -93,7 +93,13 @@ impl Machine {
 
 impl Plan {
     /// Decides everything. Fails with what cannot be done and why, before any codec is opened.
-    pub fn new(input: PathBuf, facts: SourceFacts, wish: &Wish, machine: Machine, cancel: &Cancel) -> Result<Self> {
+    pub fn new(
+        input: PathBuf,
+        facts: SourceFacts,
+        wish: &Wish,
+        machine: Machine,
+        cancel: &Cancel,
+    ) -> Result<Self> {
         wish.validate()?;
         choose::plan(input, facts, wish, machine, cancel)
     }

@@ -113,7 +113,8 @@ impl Progress {
         let speed = position_ms as f64 / 1000.0 / seconds;
         // What follows decoding (encoders' delay, publishing, the check) is the last per cent.
         let percent = (duration_ms > 0).then(|| (position_ms as f64 * 99.0 / duration_ms as f64).min(99.0));
-        let eta_ms = (speed > 0.0 && duration_ms > 0).then(|| ((duration_ms - position_ms) as f64 / speed) as i64);
+        let eta_ms =
+            (speed > 0.0 && duration_ms > 0).then(|| ((duration_ms - position_ms) as f64 / speed) as i64);
         Snapshot {
             percent: if published { Some(100.0) } else { percent },
             position_ms: if published { duration_ms } else { position_ms },

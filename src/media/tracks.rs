@@ -23,7 +23,8 @@ pub struct SourceTracks {
 /// Reads them off the open source.
 pub fn describe(plan: &Plan, input: &Input) -> Result<SourceTracks> {
     let stream = |index: usize| input.streams().get(index).ok_or_else(|| changed(plan));
-    let mut tracks = SourceTracks { video_time_base: Rational::TB_90K, video: None, audio: None, audio_clock: None };
+    let mut tracks =
+        SourceTracks { video_time_base: Rational::TB_90K, video: None, audio: None, audio_clock: None };
     if let Some(video) = &plan.video {
         let stream = stream(video.stream)?;
         tracks.video_time_base = stream.time_base;

@@ -132,16 +132,22 @@ impl Wish {
     fn check_codecs(&self, faults: &mut Vec<String>) {
         let ts = matches!(self.format, Format::Ts | Format::Hls(SegmentType::Ts));
         if let (true, VideoChoice::Encode(codec @ (VideoCodec::Vp9 | VideoCodec::Av1))) = (ts, self.video) {
-            faults.push(format!("MPEG-TS cannot carry {codec:?}: use --segment-type fmp4, --format mp4 or mkv"));
+            faults.push(format!(
+                "MPEG-TS cannot carry {codec:?}: use --segment-type fmp4, --format mp4 or mkv"
+            ));
         }
         if ts && self.audio == AudioChoice::Encode(AudioCodec::Opus) {
-            faults.push("Opus in MPEG-TS is played by no TV: use --segment-type fmp4, --format mp4 or mkv".into());
+            faults.push(
+                "Opus in MPEG-TS is played by no TV: use --segment-type fmp4, --format mp4 or mkv".into(),
+            );
         }
         if self.audio == AudioChoice::Encode(AudioCodec::Mp3) {
             faults.push("MP3 can be copied but not encoded: use aac".into());
         }
         if self.video == VideoChoice::Copy && !self.renditions.is_empty() {
-            faults.push("a copied picture keeps its size: leave out --rendition or choose a --video-codec".into());
+            faults.push(
+                "a copied picture keeps its size: leave out --rendition or choose a --video-codec".into(),
+            );
         }
     }
 
@@ -161,7 +167,8 @@ impl Wish {
         }
         for rate in self.renditions.iter().map(|r| r.rate).chain([self.rate]) {
             if rate.bitrate_bps.is_some_and(|b| !(10_000..=1_000_000_000).contains(&b)) {
-                faults.push("a video bit rate has to be between 10000 and 1000000000 bits each second".into());
+                faults
+                    .push("a video bit rate has to be between 10000 and 1000000000 bits each second".into());
             }
             if rate.crf.is_some_and(|crf| !(0.0..=63.0).contains(&crf)) {
                 faults.push("--crf has to be between 0 and 63".into());
@@ -181,7 +188,10 @@ impl Wish {
         }
         for (i, r) in self.renditions.iter().enumerate() {
             if !name_is_safe(&r.name) {
-                faults.push(format!("rendition name {:?}: use 1 to 32 of A-Z a-z 0-9 . _ -, not a dot first", r.name));
+                faults.push(format!(
+                    "rendition name {:?}: use 1 to 32 of A-Z a-z 0-9 . _ -, not a dot first",
+                    r.name
+                ));
             }
             if !(16..=8192).contains(&r.height) {
                 faults.push(format!("rendition {}: the height has to be between 16 and 8192", r.name));

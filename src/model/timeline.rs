@@ -95,7 +95,12 @@ impl Timeline {
 
     /// A timeline cut at a source's key frames (grid positions, in any order), merged towards
     /// `target`: a segment ends at the key frame that brings it nearest to the target length.
-    pub fn merging(frame_rate: Rational, total: u64, keys: impl IntoIterator<Item = u64>, target: u64) -> Self {
+    pub fn merging(
+        frame_rate: Rational,
+        total: u64,
+        keys: impl IntoIterator<Item = u64>,
+        target: u64,
+    ) -> Self {
         let mut keys: Vec<u64> = keys.into_iter().filter(|k| *k > 0 && *k < total).collect();
         keys.sort_unstable();
         let (mut starts, mut start) = (Vec::new(), 0);
@@ -231,7 +236,11 @@ impl Timeline {
     pub fn packets(&self, grid: &AudioGrid, n: u64) -> Range<u64> {
         let last = n + 1 >= self.segment_count();
         let first = if n == 0 { 0 } else { grid.first_packet_at(self.segment_time(n)) };
-        let end = if last { grid.packet_count(self.duration()) } else { grid.first_packet_at(self.segment_time(n + 1)) };
+        let end = if last {
+            grid.packet_count(self.duration())
+        } else {
+            grid.first_packet_at(self.segment_time(n + 1))
+        };
         first.min(end)..end
     }
 }

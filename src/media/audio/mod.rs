@@ -85,6 +85,7 @@ struct PacketSink {
 
 impl<'a> Audio<'a> {
     /// Sets the stage up around an open decoder and encoder.
+    #[allow(clippy::too_many_arguments)] // one caller, every argument of another type
     pub fn new(
         plan: &'a Plan,
         settings: &AudioSettings,
@@ -159,7 +160,9 @@ impl<'a> Audio<'a> {
             match self.decoder.send(packet) {
                 Ok(Received::NeedsInput) => self.take_frames()?,
                 Ok(_) => break,
-                Err(AvError::NO_MEMORY) => return Err(AvError::NO_MEMORY.at(Stage::Decode, "cannot decode the sound")),
+                Err(AvError::NO_MEMORY) => {
+                    return Err(AvError::NO_MEMORY.at(Stage::Decode, "cannot decode the sound"));
+                }
                 Err(_) => {
                     self.progress.damaged();
                     break;
@@ -178,7 +181,9 @@ impl<'a> Audio<'a> {
             match self.decoder.receive(&mut frame) {
                 Ok(Received::Item) => self.place(&frame)?,
                 Ok(_) => return Ok(()),
-                Err(AvError::NO_MEMORY) => return Err(AvError::NO_MEMORY.at(Stage::Decode, "cannot decode the sound")),
+                Err(AvError::NO_MEMORY) => {
+                    return Err(AvError::NO_MEMORY.at(Stage::Decode, "cannot decode the sound"));
+                }
                 Err(_) => self.progress.damaged(),
             }
         }
@@ -277,7 +282,13 @@ impl<'a> Audio<'a> {
         }
         self.sink.next += 1;
         let pts = self.grid.packet_pts(number);
-        self.send(&MuxItem::Audio(Sample { pts, dts: pts, duration: size, key: true, data: packet.into_bytes() }))
+        self.send(&MuxItem::Audio(Sample {
+            pts,
+            dts: pts,
+            duration: size,
+            key: true,
+            data: packet.into_bytes(),
+        }))
     }
 
     fn send(&mut self, item: &MuxItem) -> Result<()> {
@@ -298,7 +309,8 @@ impl<'a> Audio<'a> {
         self.window.end = Some(last);
         // Once the line covers the packets themselves, a few frames more bring the encoder's delay.
         let frames = last.saturating_sub(self.sink.next) + 2 * PRE_ROLL_PACKETS;
-        let samples = frames.saturating_mul(u64::from(self.grid.packet_samples)) * u64::from(self.clock.sample_rate)
+        let samples = frames.saturating_mul(u64::from(self.grid.packet_samples))
+            * u64::from(self.clock.sample_rate)
             / u64::from(self.grid.sample_rate.max(1));
         self.silence(samples)?;
         if self.sink.next < last {
@@ -348,7 +360,8 @@ impl PacketSink {
     }
 
     fn track(&self, grid: &AudioGrid) -> Result<AudioTrack> {
-        let params = self.encoder.parameters().map_err(|e| e.at(Stage::Encode, "cannot describe the sound"))?;
+        let params =
+            self.encoder.parameters().map_err(|e| e.at(Stage::Encode, "cannot describe the sound"))?;
         Ok(AudioTrack {
             codec: self.codec,
             sample_rate: grid.sample_rate,

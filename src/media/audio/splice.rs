@@ -26,7 +26,8 @@ impl SourceClock {
     /// The position of the first sample of a piece with this timestamp.
     pub fn position(&self, ticks: i64) -> i64 {
         let rate = Rational::from_int(i64::from(self.sample_rate));
-        let told = ((Rational::from_int(ticks) * self.time_base - self.origin) * rate).round(Rounding::Nearest);
+        let told =
+            ((Rational::from_int(ticks) * self.time_base - self.origin) * rate).round(Rounding::Nearest);
         if self.packet_samples == 0 {
             return told;
         }

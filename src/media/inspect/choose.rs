@@ -29,7 +29,8 @@ pub(super) fn choose(streams: &[Stream], path: &Path, warnings: &mut Vec<String>
     let videos = streams.iter().filter(|s| s.kind == StreamKind::Video);
     let videos: Vec<_> = videos.filter(|s| has_size(s, warnings)).map(picture).collect();
     let audios = streams.iter().filter(|s| s.kind == StreamKind::Audio);
-    let audios: Vec<_> = audios.filter(|s| has_samples(s, warnings)).map(|s| (s.index, s.is_default)).collect();
+    let audios: Vec<_> =
+        audios.filter(|s| has_samples(s, warnings)).map(|s| (s.index, s.is_default)).collect();
     let video = best_picture(&videos);
     let audio = best_sound(&audios);
     if let Some(video) = video {
@@ -38,6 +39,28 @@ pub(super) fn choose(streams: &[Stream], path: &Path, warnings: &mut Vec<String>
     match (video, audio) {
         (None, None) => Err(no_streams(streams, path)),
         (video, audio) => Ok(Chosen { video: video.map(|v| v.index), audio }),
+    }
+}
+
+/// The streams of `chosen` that have packets, where it is known that one has none: a file that was cut
+/// off early may hold the picture and nothing of the sound.
+pub(super) fn without_empty(
+    chosen: &Chosen,
+    is_empty: impl Fn(usize) -> bool,
+    path: &Path,
+    warnings: &mut Vec<String>,
+) -> Result<Chosen> {
+    for stream in chosen.indices().into_iter().filter(|i| is_empty(*i)) {
+        warnings.push(format!("stream {stream} is left out: there is no data of it in the file"));
+    }
+    let full = |stream: &usize| !is_empty(*stream);
+    match (chosen.video.filter(full), chosen.audio.filter(full)) {
+        (None, None) => {
+            let message = format!("{} has a header but no data of picture or sound", path.display());
+            Err(Error::new(ErrorKind::BadSource, "no_streams", Stage::Open, message)
+                .hint("the file looks cut off: compare it with the original"))
+        }
+        (video, audio) => Ok(Chosen { video, audio }),
     }
 }
 
@@ -73,7 +96,10 @@ fn has_size(stream: &Stream, warnings: &mut Vec<String>) -> bool {
     let ok = stream.params.width() > 0 && stream.params.height() > 0;
     if !ok {
         let codec = stream.params.codec_name();
-        warnings.push(format!("stream {} ({codec}) is left out: the size of its picture is unknown", stream.index));
+        warnings.push(format!(
+            "stream {} ({codec}) is left out: the size of its picture is unknown",
+            stream.index
+        ));
     }
     ok
 }
@@ -82,7 +108,10 @@ fn has_samples(stream: &Stream, warnings: &mut Vec<String>) -> bool {
     let ok = stream.params.sample_rate() > 0 && stream.params.channels() > 0;
     if !ok {
         let codec = stream.params.codec_name();
-        warnings.push(format!("stream {} ({codec}) is left out: its sample rate or channels are unknown", stream.index));
+        warnings.push(format!(
+            "stream {} ({codec}) is left out: its sample rate or channels are unknown",
+            stream.index
+        ));
     }
     ok
 }
@@ -127,6 +156,16 @@ mod tests {
         assert_eq!(best_sound(&[(1, false), (2, true), (3, true)]), Some(2));
         assert_eq!(best_sound(&[(4, false), (7, false)]), Some(4));
         assert_eq!(best_sound(&[]), None);
+    }
+
+    #[test]
+    fn a_stream_without_data_is_left_out() {
+        let (both, mut warnings) = (Chosen { video: Some(0), audio: Some(1) }, Vec::new());
+        let kept = without_empty(&both, |i| i == 1, Path::new("x.mp4"), &mut warnings);
+        assert_eq!(kept, Ok(Chosen { video: Some(0), audio: None }));
+        assert_eq!(warnings, ["stream 1 is left out: there is no data of it in the file"]);
+        let none = without_empty(&both, |_| true, Path::new("x.mp4"), &mut warnings);
+        assert_eq!(none.map_err(|e| e.code()), Err("no_streams"));
     }
 
     #[test]

@@ -33,6 +33,16 @@ pub(super) struct RateEstimate {
     pub constant: bool,
 }
 
+/// What the container tells of the rate.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Told {
+    /// Frames each second on average.
+    pub average: Option<Rational>,
+    /// The slowest rate at which every frame stands on a tick. Of a variable rate that is some large
+    /// common multiple, so it counts only where there are no times to go by.
+    pub finest: Option<Rational>,
+}
+
 /// The times of the frames of a sample, rising, fit for [`estimate`].
 ///
 /// Presentation times where every packet has one. Else one for each pair, if these are pairs of fields
@@ -80,18 +90,19 @@ fn running_sums(seen: &[Seen]) -> Vec<i64> {
     seen.iter().map(step).collect()
 }
 
-/// The rate of frames at `times` (rising ticks of `time_base`). `container` is the average rate that
-/// the container tells, if any.
+/// The rate of frames at `times` (rising ticks of `time_base`), with what the container tells.
 ///
 /// Constant, if all but a few distances are one frame within the container's rounding and the rate
 /// does not drift: then the container's average where the sample agrees with it, else the sample's,
 /// and in both cases the standard rate that this must be. Variable otherwise: the commonest distance,
 /// or the container's average if that is higher.
-pub(super) fn estimate(times: &[i64], time_base: Rational, container: Option<Rational>) -> RateEstimate {
-    let container = container.filter(|c| c.is_positive() && *c <= MAX_RATE);
+pub(super) fn estimate(times: &[i64], time_base: Rational, told: Told) -> RateEstimate {
+    let sane = |rate: Option<Rational>| rate.filter(|r| r.is_positive() && *r <= MAX_RATE);
+    let container = sane(told.average);
     let distances = distances(times);
-    let Some(sample) = Sample::of(&distances, time_base) else {
-        return RateEstimate { rate: container.map_or(USUAL_RATE, snap_rate), constant: true };
+    let Some(sample) = Sample::of(&distances, time_base).filter(|s| s.rate <= MAX_RATE) else {
+        let rate = container.or(sane(told.finest)).map_or(USUAL_RATE, snap_rate);
+        return RateEstimate { rate, constant: true };
     };
     if sample.is_constant(&distances) {
         return RateEstimate { rate: sample.constant_rate(container), constant: true };
@@ -150,12 +161,18 @@ impl Sample {
     fn constant_rate(&self, container: Option<Rational>) -> Rational {
         let own = snap_rate(self.rate);
         let Some(container) = container else { return own };
-        let agrees = (container / self.rate - Rational::from_int(1)).abs() <= AGREEMENT;
+        let inexact = self.slack / self.span;
+        let agrees = (container / self.rate - Rational::from_int(1)).abs() <= AGREEMENT + inexact;
         // A long sample that hits a standard rate outweighs a header that says its neighbour.
-        let own_is_sure = own != self.rate && self.slack / self.span < PRECISE;
+        let own_is_sure = is_standard(own) && inexact < PRECISE;
         let told = snap_rate(container);
         if agrees && (told == own || !own_is_sure) { told } else { own }
     }
+}
+
+/// Whether rates that are a trifle off are taken for this one.
+fn is_standard(rate: Rational) -> bool {
+    snap_rate(rate * Rational::new(10_001, 10_000)) == rate
 }
 
 fn near(distance: i64, frame: Rational, slack: Rational, time_base: Rational) -> bool {
@@ -163,7 +180,12 @@ fn near(distance: i64, frame: Rational, slack: Rational, time_base: Rational) ->
 }
 
 /// Frames each second, and seconds, over the distances that are near `frame`.
-fn average(distances: &[i64], frame: Rational, slack: Rational, time_base: Rational) -> Option<(Rational, Rational)> {
+fn average(
+    distances: &[i64],
+    frame: Rational,
+    slack: Rational,
+    time_base: Rational,
+) -> Option<(Rational, Rational)> {
     let ordinary = distances.iter().filter(|d| near(**d, frame, slack, time_base));
     let (count, ticks) = ordinary.fold((0i64, 0i64), |(n, sum), d| (n + 1, sum.saturating_add(*d)));
     let span = Rational::from_int(ticks) * time_base;
@@ -173,7 +195,8 @@ fn average(distances: &[i64], frame: Rational, slack: Rational, time_base: Ratio
 
 /// The rate at the commonest distance, distances that are the same millisecond being the same.
 fn commonest_rate(distances: &[i64], time_base: Rational) -> Option<Rational> {
-    let to_ms = |d: i64| (Rational::from_int(d) * time_base * Rational::from_int(1000)).round(Rounding::Nearest);
+    let to_ms =
+        |d: i64| (Rational::from_int(d) * time_base * Rational::from_int(1000)).round(Rounding::Nearest);
     let mut sorted: Vec<(i64, i64)> = distances.iter().map(|d| (to_ms(*d), *d)).collect();
     sorted.sort_unstable();
     // The shortest of equally common ones: no frame is lost to the faster grid.

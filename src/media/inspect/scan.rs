@@ -224,7 +224,9 @@ impl Scan {
 /// disk and a cancel stay errors.
 fn read(input: &mut Input, packet: &mut Packet) -> Result<Received> {
     match input.read(packet) {
-        Err(e) if !matches!(e.kind(), ErrorKind::Io | ErrorKind::Timeout | ErrorKind::Cancelled) => Ok(Received::End),
+        Err(e) if !matches!(e.kind(), ErrorKind::Io | ErrorKind::Timeout | ErrorKind::Cancelled) => {
+            Ok(Received::End)
+        }
         other => other,
     }
 }
@@ -239,7 +241,8 @@ mod tests {
 
     #[test]
     fn the_title_starts_with_the_first_key_frame() {
-        let open_gop = [(7, false), (9, true), (8, false), (12, false)].map(|(t, key)| seen(Some(t), None, key));
+        let open_gop =
+            [(7, false), (9, true), (8, false), (12, false)].map(|(t, key)| seen(Some(t), None, key));
         assert_eq!(first_shown(&open_gop, Clock::Pts), Some(9));
         let no_key = [7, 9, 6].map(|t| seen(Some(t), None, false));
         assert_eq!(first_shown(&no_key, Clock::Pts), Some(6));
@@ -250,7 +253,8 @@ mod tests {
     fn the_clock_is_the_one_that_the_key_frame_has() {
         let avi = [seen(None, Some(0), true), seen(Some(1), Some(1), false), seen(Some(2), Some(2), false)];
         assert_eq!(Clock::of(&avi), Clock::Dts);
-        let matroska = [seen(Some(0), None, true), seen(Some(80), None, false), seen(Some(40), Some(0), false)];
+        let matroska =
+            [seen(Some(0), None, true), seen(Some(80), None, false), seen(Some(40), Some(0), false)];
         assert_eq!(Clock::of(&matroska), Clock::Pts);
         let fields = [seen(Some(0), None, true), seen(None, None, false), seen(Some(40), None, false)];
         assert_eq!(Clock::of(&fields), Clock::Pts);

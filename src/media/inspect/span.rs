@@ -54,7 +54,12 @@ pub(super) fn sane_end(start: Rational, end: Rational) -> Option<Rational> {
 }
 
 /// The end of a stream from what was seen and what is claimed; the other where one makes no sense.
-pub(super) fn end(start: Rational, seen: Option<Rational>, claimed: Option<Rational>, trust: Trust) -> Option<Rational> {
+pub(super) fn end(
+    start: Rational,
+    seen: Option<Rational>,
+    claimed: Option<Rational>,
+    trust: Trust,
+) -> Option<Rational> {
     let sane = |end: Option<Rational>| end.and_then(|e| sane_end(start, e));
     let (seen, claimed) = (sane(seen), sane(claimed));
     match (trust, seen, claimed) {
@@ -85,7 +90,12 @@ pub(super) fn audio_end(last: Mark, time_base: Rational, packet: Rational) -> Ra
 
 /// The end at a whole number of frames after the start, if it is that but for the container's
 /// rounding: the number of frames is a fact, the milliseconds of Matroska are not.
-pub(super) fn to_whole_frames(start: Rational, end: Rational, frame: Rational, time_base: Rational) -> Rational {
+pub(super) fn to_whole_frames(
+    start: Rational,
+    end: Rational,
+    frame: Rational,
+    time_base: Rational,
+) -> Rational {
     let frames = ((end - start) / frame).round(Rounding::Nearest);
     let exact = start + Rational::from_int(frames) * frame;
     if (exact - end).abs() <= rounding_slack(time_base) && frames > 0 { exact } else { end }

@@ -2,12 +2,12 @@
 //!
 //! What enters: an [`Input`] whose beginning was read. What leaves: for each stream the latest packet
 //! that the file really has. How to get there depends on the container: small files and bare streams
-//! are read through, MPEG transport and program streams are entered by a byte offset, all others by a
-//! time; where a file is cut off, that time is found by halving.
+//! are read through, MPEG transport and program streams and Matroska without an index are entered by a
+//! byte offset, all others by a time; where a file is cut off, that time is found by halving.
 
 use super::choose::Chosen;
 use super::scan::{Clock, Mark, Scan};
-use super::{Container, sane_time_base, span};
+use super::{Container, Source, clusters, sane_time_base, span};
 use crate::av::input::Input;
 use crate::base::error::{ErrorKind, Result};
 use crate::base::time::{Rational, Rounding};
@@ -49,6 +49,11 @@ impl Tail {
         self.scan.track(stream)?.latest(clock)
     }
 
+    /// Whether a packet of a stream was found.
+    pub fn has(&self, stream: usize) -> bool {
+        self.scan.track(stream).is_some_and(|t| t.packets > 0)
+    }
+
     /// Packets and bytes that a stream has, where all were read.
     pub fn whole(&self, stream: usize) -> Option<(i64, i64)> {
         let track = self.scan.track(stream).filter(|_| self.through && self.at_end)?;
@@ -66,8 +71,22 @@ enum Way {
 
 fn way(format: &str, size_bytes: u64) -> Way {
     // Streams without a container have no times to seek to, or only guessed ones.
-    const BARE: [&str; 14] =
-        ["aac", "ac3", "amr", "dts", "eac3", "flac", "h264", "hevc", "m4v", "mp3", "mpegvideo", "obu", "tta", "vc1"];
+    const BARE: [&str; 14] = [
+        "aac",
+        "ac3",
+        "amr",
+        "dts",
+        "eac3",
+        "flac",
+        "h264",
+        "hevc",
+        "m4v",
+        "mp3",
+        "mpegvideo",
+        "obu",
+        "tta",
+        "vc1",
+    ];
     match format {
         _ if size_bytes < SMALL_BYTES => Way::Through,
         "mpegts" | "mpeg" => Way::Bytes,
@@ -77,11 +96,17 @@ fn way(format: &str, size_bytes: u64) -> Way {
 }
 
 /// Finds the end; `head` is the reading of the beginning, which goes on where the file is read through.
-pub(super) fn find(input: &mut Input, chosen: &Chosen, head: &Scan) -> Result<Tail> {
+pub(super) fn find(input: &mut Input, source: &Source<'_>, chosen: &Chosen, head: &Scan) -> Result<Tail> {
     match way(input.format(), input.size_bytes()) {
         Way::Through => through(input, head),
-        Way::Bytes => by_bytes(input, chosen),
-        Way::Time => by_time(input, chosen, head),
+        Way::Bytes => {
+            by_bytes(input, chosen, |input, offset| Ok(tolerate(input.seek_bytes(offset))?.is_some()))
+        }
+        Way::Time => match Seeker::of(input, chosen, head) {
+            Some(seeker) => by_time(input, source, chosen, &seeker),
+            None if is_matroska(input) => by_clusters(input, source, chosen),
+            None => through(input, head),
+        },
     }
 }
 
@@ -92,32 +117,42 @@ fn through(input: &mut Input, head: &Scan) -> Result<Tail> {
     Ok(Tail { at_end: scan.at_end, scan, through: true, indexed: true })
 }
 
-fn by_bytes(input: &mut Input, chosen: &Chosen) -> Result<Tail> {
+/// Reads from so many bytes before the end, and from further back if a stream has nothing there.
+/// `go_to` goes to an offset or says that it cannot.
+fn by_bytes(
+    input: &mut Input,
+    chosen: &Chosen,
+    mut go_to: impl FnMut(&mut Input, u64) -> Result<bool>,
+) -> Result<Tail> {
     let (least, most) = TAIL_BYTES;
     let mut back = bytes_in(input, TAIL).clamp(least, most);
-    let mut scan = Scan::of(chosen);
     loop {
+        let mut scan = Scan::of(chosen);
         let offset = input.size_bytes().saturating_sub(back);
-        if tolerate(input.seek_bytes(offset))?.is_some() {
-            let mut again = Scan::of(chosen);
-            again.read_to_end(input, MAX_TAIL_BYTES)?;
-            scan = again;
+        if go_to(input, offset)? {
+            scan.read_to_end(input, MAX_TAIL_BYTES)?;
         }
         if scan.saw_all() || back >= most.min(input.size_bytes()) {
-            return Ok(Tail { at_end: scan.at_end, scan, through: false, indexed: false });
+            return Ok(Tail { at_end: scan.at_end && scan.saw_any(), scan, through: false, indexed: false });
         }
         back = back.saturating_mul(RETRY_FACTOR.unsigned_abs()).min(most);
     }
 }
 
-fn by_time(input: &mut Input, chosen: &Chosen, head: &Scan) -> Result<Tail> {
-    let nothing = || Tail { scan: Scan::of(chosen), through: false, at_end: false, indexed: false };
-    let Some(seeker) = Seeker::of(input, chosen, head) else { return Ok(nothing()) };
+fn by_clusters(input: &mut Input, source: &Source<'_>, chosen: &Chosen) -> Result<Tail> {
+    let leading = chosen.video.or(chosen.audio).unwrap_or(0);
+    by_bytes(input, chosen, |input, offset| {
+        let Some(cluster) = clusters::first_at(source, offset)? else { return Ok(false) };
+        // A seek by time makes the demuxer forget in which cluster it is; one by bytes does not.
+        let forgot = tolerate(input.seek(leading, 0))?.is_some();
+        Ok(forgot && tolerate(input.seek_bytes(cluster))?.is_some())
+    })
+}
+
+fn by_time(input: &mut Input, source: &Source<'_>, chosen: &Chosen, seeker: &Seeker) -> Result<Tail> {
     let indexed = seeker.load_index(input)?;
-    if !indexed && input.format().contains("matroska") {
-        // Without its index libav would read a Matroska file through for one seek by time.
-        let tail = by_bytes(input, chosen)?;
-        return Ok(if tail.scan.saw_any() { tail } else { nothing() });
+    if !indexed && is_matroska(input) {
+        return by_clusters(input, source, chosen);
     }
     let from = latest_readable(seeker.start, seeker.end, |t| {
         let mut one = Scan::of(chosen);
@@ -133,6 +168,10 @@ fn by_time(input: &mut Input, chosen: &Chosen, head: &Scan) -> Result<Tail> {
         scan = seeker.read_from(input, chosen, (from + TAIL - back).max(seeker.start))?;
     }
     Ok(Tail { at_end: scan.at_end && scan.saw_any(), scan, through: false, indexed })
+}
+
+fn is_matroska(input: &Input) -> bool {
+    input.format().contains("matroska")
 }
 
 /// Goes to times of the leading stream.
@@ -154,7 +193,8 @@ impl Seeker {
         let first = head.track(stream).and_then(|t| t.smallest_pts()).or(facts.start_ticks).unwrap_or(0);
         let start = Rational::from_int(first) * time_base;
         let kinds = Container::of(input.format());
-        let own = facts.duration_ticks.filter(|_| kinds.mov).map(|d| start + Rational::from_int(d) * time_base);
+        let own =
+            facts.duration_ticks.filter(|_| kinds.mov).map(|d| start + Rational::from_int(d) * time_base);
         let length = input.duration().map(|d| if kinds.zero_based { d } else { start + d });
         let end = span::sane_end(start, own.or(length)?)?;
         Some(Self { stream, time_base, start, end })

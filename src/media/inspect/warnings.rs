@@ -33,14 +33,21 @@ fn picture(video: &VideoFacts) -> Vec<String> {
     }
     if video.rotation_degrees != 0 {
         let degrees = video.rotation_degrees;
-        out.push(format!("the picture is not rotated yet: it should be turned by {degrees} degrees and will not be"));
+        out.push(format!(
+            "the picture is not rotated yet: it should be turned by {degrees} degrees and will not be"
+        ));
     }
     out
 }
 
 fn undecodable(stream: &Stream) -> Option<String> {
     let codec = stream.params.codec_name();
-    let message = || format!("stream {} is {codec}, which the linked libav cannot decode: it can only be copied", stream.index);
+    let message = || {
+        format!(
+            "stream {} is {codec}, which the linked libav cannot decode: it can only be copied",
+            stream.index
+        )
+    };
     (!stream.params.is_decodable()).then(message)
 }
 
@@ -48,9 +55,10 @@ fn choice(streams: &[Stream], kind: StreamKind, taken: Option<usize>, what: &str
     let taken = streams.get(taken?)?;
     let count = streams.iter().filter(|s| s.kind == kind).count();
     let why = if taken.is_default { "default" } else { "first or largest" };
-    let language = taken.language.as_ref().map_or(String::new(), |l| format!(", {l}"));
+    let language = super::language(taken).map_or(String::new(), |l| format!(", {l}"));
     let index = taken.index;
-    (count > 1).then(|| format!("only the {why} {what} (stream {index}{language}) of {count} is taken for now"))
+    (count > 1)
+        .then(|| format!("only the {why} {what} (stream {index}{language}) of {count} is taken for now"))
 }
 
 fn subtitles(streams: &[Stream]) -> Option<String> {
@@ -64,8 +72,11 @@ fn cut_off(look: &Look<'_>, video: Option<&VideoFacts>, audio: Option<&AudioFact
     if !look.kinds.header_length || !look.tail.at_end {
         return None;
     }
-    let spans: Vec<_> = video.map(|v| (v.stream, v.start, v.end)).into_iter()
-        .chain(audio.map(|a| (a.stream, a.start, a.end))).collect();
+    let spans: Vec<_> = video
+        .map(|v| (v.stream, v.start, v.end))
+        .into_iter()
+        .chain(audio.map(|a| (a.stream, a.start, a.end)))
+        .collect();
     let claim = |stream: usize, start| look.claimed_end(look.input.streams().get(stream)?, start);
     let faults: Vec<(Rational, Rational)> = if look.kinds.mov {
         spans.iter().filter_map(|(stream, start, end)| Some((*end, claim(*stream, *start)?))).collect()

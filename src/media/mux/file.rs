@@ -1,6 +1,6 @@
 //! Samples become one file.
 
-use super::{Expect, MadeRendition, MuxItem, codec_strings, next};
+use super::{Awaits, MadeRendition, MuxItem, codec_strings, next};
 use crate::av::log::RunLog;
 use crate::av::output::{FileFormat, Output, OutputStream};
 use crate::av::{AvError, Packet, Parameters};
@@ -23,7 +23,7 @@ pub struct FileMux<'a> {
     /// The container.
     pub format: FileFormat,
     /// Which tracks to wait for.
-    pub expect: Expect,
+    pub awaits: Awaits,
     /// For libav's log lines.
     pub log: &'a RunLog,
 }
@@ -46,8 +46,8 @@ impl FileMux<'_> {
     pub fn run(self, input: &QueueRx<MuxItem>) -> Result<MadeRendition> {
         let mut state = State {
             tracks: Some(Tracks { video: None, audio: None }),
-            video_ended: !self.expect.video,
-            audio_ended: !self.expect.audio,
+            video_ended: !self.awaits.video,
+            audio_ended: !self.awaits.audio,
             ..State::default()
         };
         while !(state.video_ended && state.audio_ended) {
@@ -87,7 +87,7 @@ impl FileMux<'_> {
             }
             MuxItem::AudioEnd { end } => {
                 state.audio_ended = true;
-                if !self.expect.video {
+                if !self.awaits.video {
                     state.end = end;
                 }
             }
@@ -98,10 +98,12 @@ impl FileMux<'_> {
 
     fn open_when_known(&self, state: &mut State) -> Result<()> {
         let Some(tracks) = &state.tracks else { return Ok(()) };
-        let known = (tracks.video.is_some() || !self.expect.video) && (tracks.audio.is_some() || !self.expect.audio);
+        let known =
+            (tracks.video.is_some() || !self.awaits.video) && (tracks.audio.is_some() || !self.awaits.audio);
         if known && state.output.is_none() && !state.waiting.is_empty() {
             let streams = self.streams(tracks)?;
-            let output = Output::create(self.path, self.format, streams, self.log).map_err(|e| self.failed(e))?;
+            let output =
+                Output::create(self.path, self.format, streams, self.log).map_err(|e| self.failed(e))?;
             state.output = Some(output);
         }
         Ok(())
@@ -111,7 +113,11 @@ impl FileMux<'_> {
         let mut streams = Vec::new();
         if let Some(video) = &tracks.video {
             let params = Parameters::for_video(video).map_err(|e| self.failed(e))?;
-            streams.push(OutputStream { params, time_base: video.time_base, frame_rate: Some(video.frame_rate) });
+            streams.push(OutputStream {
+                params,
+                time_base: video.time_base,
+                frame_rate: Some(video.frame_rate),
+            });
         }
         if let Some(audio) = &tracks.audio {
             let params = Parameters::for_audio(audio).map_err(|e| self.failed(e))?;
@@ -123,7 +129,7 @@ impl FileMux<'_> {
     fn write_waiting(&self, state: &mut State) -> Result<()> {
         let Some(output) = &mut state.output else { return Ok(()) };
         while let Some((is_video, sample)) = state.waiting.pop_front() {
-            let stream = usize::from(!is_video && self.expect.video);
+            let stream = usize::from(!is_video && self.awaits.video);
             let mut packet = Packet::from_slice(&sample.data).map_err(|e| self.failed(e))?;
             packet.set_times(stream, sample.pts, sample.dts, sample.duration, sample.key);
             output.write(packet, stream).map_err(|e| self.failed(e))?;

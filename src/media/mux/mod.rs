@@ -38,7 +38,7 @@ pub struct MadeRendition {
 
 /// Which tracks a rendition will have; they are described by the first items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Expect {
+pub struct Awaits {
     /// There will be a picture.
     pub video: bool,
     /// There will be sound.
@@ -54,10 +54,12 @@ fn next(input: &QueueRx<MuxItem>) -> Result<MuxItem> {
 fn codec_strings(tracks: &Tracks) -> Result<Vec<String>> {
     let mut strings = Vec::new();
     if let Some(video) = &tracks.video {
-        strings.push(codecs::video_codec_string(video).map_err(|e| Error::internal(Stage::Mux, e.to_string()))?);
+        strings
+            .push(codecs::video_codec_string(video).map_err(|e| Error::internal(Stage::Mux, e.to_string()))?);
     }
     if let Some(audio) = &tracks.audio {
-        strings.push(codecs::audio_codec_string(audio).map_err(|e| Error::internal(Stage::Mux, e.to_string()))?);
+        strings
+            .push(codecs::audio_codec_string(audio).map_err(|e| Error::internal(Stage::Mux, e.to_string()))?);
     }
     Ok(strings)
 }

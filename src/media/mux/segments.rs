@@ -1,6 +1,6 @@
 //! Samples become segments.
 
-use super::{Expect, MadeRendition, MuxItem, codec_strings, next, seconds};
+use super::{Awaits, MadeRendition, MuxItem, codec_strings, next, seconds};
 use crate::base::cancel::QueueRx;
 use crate::base::error::{Error, Result, Stage};
 use crate::base::time::Rational;
@@ -19,7 +19,7 @@ const MAX_WAITING_BYTES: usize = 1 << 30;
 /// The container of the segments, made once both tracks are known.
 pub enum Packaging {
     /// MPEG-TS.
-    Ts(TsMuxer),
+    Ts(Box<TsMuxer>),
     /// Fragmented MP4.
     Fmp4(Box<Fmp4Muxer>),
 }
@@ -30,8 +30,10 @@ impl Packaging {
     pub fn new(kind: SegmentType, tracks: &Tracks, first_audio: Option<&[u8]>) -> Result<Self> {
         let bad = |e: &dyn std::fmt::Display| Error::internal(Stage::Mux, e.to_string());
         Ok(match kind {
-            SegmentType::Ts => Self::Ts(TsMuxer::new(tracks).map_err(|e| bad(&e))?),
-            SegmentType::Fmp4 => Self::Fmp4(Box::new(Fmp4Muxer::new(tracks, first_audio).map_err(|e| bad(&e))?)),
+            SegmentType::Ts => Self::Ts(Box::new(TsMuxer::new(tracks).map_err(|e| bad(&e))?)),
+            SegmentType::Fmp4 => {
+                Self::Fmp4(Box::new(Fmp4Muxer::new(tracks, first_audio).map_err(|e| bad(&e))?))
+            }
         })
     }
 
@@ -64,7 +66,7 @@ pub struct SegmentMux<'a> {
     /// First segment of the window.
     pub first_segment: u64,
     /// Which tracks to wait for.
-    pub expect: Expect,
+    pub awaits: Awaits,
     /// The container.
     pub kind: SegmentType,
     /// Where the segments go.
@@ -98,8 +100,9 @@ struct State {
 impl SegmentMux<'_> {
     /// Runs until both tracks have ended; every segment has then gone to the sink.
     pub fn run(self, input: &QueueRx<MuxItem>) -> Result<MadeRendition> {
-        let mut state = State { video_ended: !self.expect.video, audio_ended: !self.expect.audio, ..State::default() };
-        if !self.expect.video {
+        let mut state =
+            State { video_ended: !self.awaits.video, audio_ended: !self.awaits.audio, ..State::default() };
+        if !self.awaits.video {
             state.open.push_back(self.opened(self.timeline.segment_start(self.first_segment), &state));
         }
         while !(state.video_ended && state.audio_ended && state.open.is_empty()) {
@@ -133,7 +136,7 @@ impl SegmentMux<'_> {
             }
             MuxItem::AudioEnd { end } => {
                 state.audio_ended = true;
-                if !self.expect.video {
+                if !self.awaits.video {
                     self.cut_sound(end, state);
                     self.end_title(end, state);
                 }
@@ -141,8 +144,13 @@ impl SegmentMux<'_> {
         }
         if state.waiting_bytes > MAX_WAITING_BYTES {
             let message = "picture and sound of the source lie too far apart to be put together";
-            return Err(Error::new(crate::base::error::ErrorKind::BadSource, "not_interleaved", Stage::Mux, message)
-                .hint("remux the file first"));
+            return Err(Error::new(
+                crate::base::error::ErrorKind::BadSource,
+                "not_interleaved",
+                Stage::Mux,
+                message,
+            )
+            .hint("remux the file first"));
         }
         Ok(())
     }
@@ -191,17 +199,16 @@ impl SegmentMux<'_> {
 
     /// Closes every segment whose picture and sound are complete.
     fn close_complete(&self, state: &mut State) -> Result<()> {
-        if !self.expect.video && !state.audio_ended {
-            if let Some(reached) = state.sound_reaches() {
-                let frame = self.timeline.slot_at_time(reached);
-                self.cut_sound(u64::try_from(frame).unwrap_or(0), state);
-            }
+        let sound_alone = !self.awaits.video && !state.audio_ended;
+        if let Some(reached) = state.sound_reaches().filter(|_| sound_alone) {
+            let frame = self.timeline.slot_at_time(reached);
+            self.cut_sound(u64::try_from(frame).unwrap_or(0), state);
         }
         while let Some(end) = state.open.front().and_then(|o| o.end) {
             let last = state.open.len() == 1;
             let end_time = self.timeline.frame_time(end);
-            let sound_complete =
-                state.audio_ended || (!last && state.sound_reaches().is_some_and(|reached| reached >= end_time));
+            let sound_complete = state.audio_ended
+                || (!last && state.sound_reaches().is_some_and(|reached| reached >= end_time));
             if !sound_complete {
                 return Ok(());
             }
@@ -221,7 +228,7 @@ impl SegmentMux<'_> {
             None => self.start(audio, state)?,
         };
         let data = packaging.segment(open.index, &open.video, audio)?;
-        let frames = if self.expect.video { open.video.len() } else { audio.len() } as u64;
+        let frames = if self.awaits.video { open.video.len() } else { audio.len() } as u64;
         self.sink.segment(Segment {
             rendition: self.rendition,
             index: open.index,
@@ -233,7 +240,9 @@ impl SegmentMux<'_> {
     }
 
     fn start<'s>(&self, audio: &[Sample], state: &'s mut State) -> Result<&'s Packaging> {
-        if self.expect.audio && state.audio_track.is_none() || self.expect.video && state.video_track.is_none() {
+        if self.awaits.audio && state.audio_track.is_none()
+            || self.awaits.video && state.video_track.is_none()
+        {
             return Err(Error::internal(Stage::Mux, "a track was announced and never described"));
         }
         let tracks = Tracks { video: state.video_track.clone(), audio: state.audio_track.clone() };

@@ -11,26 +11,35 @@ use crate::model::ladder::{self, LadderSource};
 use crate::model::source::{SourceFacts, VideoFacts};
 use crate::model::timeline::{MAX_GRID_RATE, Timeline, grid_rate};
 use crate::model::track::{AudioCodec, VideoCodec};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A tail of the data that is this much shorter than the facts say is not "ends early" but rounding.
 const END_SLACK: Rational = Rational::new(1, 2);
 
-pub(super) fn plan(input: PathBuf, facts: SourceFacts, wish: &Wish, machine: Machine, cancel: &Cancel) -> Result<Plan> {
+pub(super) fn plan(
+    input: PathBuf,
+    facts: SourceFacts,
+    wish: &Wish,
+    machine: Machine,
+    cancel: &Cancel,
+) -> Result<Plan> {
     let mut warnings = facts.warnings.clone();
-    let audio = plan_audio(&facts, wish, &mut warnings)?;
-    let video = plan_video(&facts, wish, machine)?;
+    let audio = plan_audio(&input, &facts, wish, &mut warnings)?;
+    let video = plan_video(&input, &facts, wish, machine)?;
     if video.is_none() && audio.is_none() {
-        let message = format!("{} has no sound, and --audio-codec none leaves nothing to make", input.display());
+        let message =
+            format!("{} has no sound, and --audio-codec none leaves nothing to make", input.display());
         return Err(Error::new(ErrorKind::BadSource, "no_streams", Stage::Plan, message));
     }
     let title_origin = facts.origin + wish.start;
     let length = length(&input, &facts, wish)?;
     let timeline = match (&video, &facts.video) {
         (Some(v), Some(f)) if v.copy => copied_timeline(&input, f, wish, (title_origin, length), cancel)?,
-        (Some(_), Some(f)) => {
-            Timeline::new(grid_rate(f.frame_rate, f.constant_rate, MAX_GRID_RATE), length, wish.segment_seconds)
-        }
+        (Some(_), Some(f)) => Timeline::new(
+            grid_rate(f.frame_rate, f.constant_rate, MAX_GRID_RATE),
+            length,
+            wish.segment_seconds,
+        ),
         _ => Timeline::new(sound_grid_rate(&facts, audio.as_ref(), wish), length, wish.segment_seconds),
     };
     let renditions = match (&video, &facts.video) {
@@ -39,13 +48,24 @@ pub(super) fn plan(input: PathBuf, facts: SourceFacts, wish: &Wish, machine: Mac
         _ => vec![Rendition { name: "audio".into(), encode: None }],
     };
     let fixed_end = wish.end.is_some_and(|end| end < facts.duration);
-    Ok(Plan { input, facts, timeline, title_origin, fixed_end, video, audio, format: wish.format, renditions, warnings })
+    Ok(Plan {
+        input,
+        facts,
+        timeline,
+        title_origin,
+        fixed_end,
+        video,
+        audio,
+        format: wish.format,
+        renditions,
+        warnings,
+    })
 }
 
 impl Plan {
     /// The title's end on the grid when the data turned out to end at `data_end` (title time).
     ///
-    /// Within [`END_SLACK`] the plan stands, so that a job and a playlist promised beforehand agree;
+    /// Within half a second the plan stands, so that a job and a playlist promised beforehand agree;
     /// else the data counts.
     pub fn end_of_title(&self, data_end: Option<Rational>) -> u64 {
         let planned = self.timeline.total_frames();
@@ -62,7 +82,7 @@ impl Plan {
     }
 }
 
-fn length(input: &std::path::Path, facts: &SourceFacts, wish: &Wish) -> Result<Rational> {
+fn length(input: &Path, facts: &SourceFacts, wish: &Wish) -> Result<Rational> {
     let end = wish.end.map_or(facts.duration, |end| end.min(facts.duration));
     if end > wish.start {
         return Ok(end - wish.start);
@@ -76,13 +96,13 @@ fn length(input: &std::path::Path, facts: &SourceFacts, wish: &Wish) -> Result<R
     Err(Error::new(ErrorKind::Usage, "bad_request", Stage::Plan, message))
 }
 
-fn plan_video(facts: &SourceFacts, wish: &Wish, machine: Machine) -> Result<Option<VideoPlan>> {
+fn plan_video(input: &Path, facts: &SourceFacts, wish: &Wish, machine: Machine) -> Result<Option<VideoPlan>> {
     let Some(video) = &facts.video else { return Ok(None) };
     let copy = wish.video == VideoChoice::Copy;
     if copy {
         copied_video_codec(video, wish.format)?;
     } else if !decodable(facts, video.stream) {
-        return Err(no_decoder(&video.codec, "video"));
+        return Err(no_decoder(input, &video.codec, "video"));
     }
     let decoder_threads = machine.cores.clamp(1, 8);
     Ok(Some(VideoPlan { stream: video.stream, copy, decoder_threads }))
@@ -92,8 +112,8 @@ fn decodable(facts: &SourceFacts, stream: usize) -> bool {
     facts.streams.iter().find(|s| s.index == stream).is_some_and(|s| s.decodable)
 }
 
-fn no_decoder(codec: &str, kind: &str) -> Error {
-    let message = format!("this libav cannot decode the source's {kind} codec, {codec}");
+fn no_decoder(input: &Path, codec: &str, kind: &str) -> Error {
+    let message = format!("this libav cannot decode the {kind} codec of {}, {codec}", input.display());
     Error::new(ErrorKind::Unsupported, "no_decoder", Stage::Plan, message).hint(
         "install the full FFmpeg (on Fedora, with RPM Fusion enabled, `sudo dnf swap ffmpeg-free ffmpeg --allowerasing`), \
          or copy the stream",
@@ -136,11 +156,21 @@ pub fn copied_audio_codec(name: &str, format: Format) -> Result<AudioCodec> {
 }
 
 fn cannot_copy(codec: &str, output: &str) -> Error {
-    Error::new(ErrorKind::Unsupported, "cannot_copy", Stage::Plan, format!("{output} cannot carry a copied {codec} stream"))
-        .hint("choose a codec to encode to instead of copy")
+    Error::new(
+        ErrorKind::Unsupported,
+        "cannot_copy",
+        Stage::Plan,
+        format!("{output} cannot carry a copied {codec} stream"),
+    )
+    .hint("choose a codec to encode to instead of copy")
 }
 
-fn plan_audio(facts: &SourceFacts, wish: &Wish, warnings: &mut Vec<String>) -> Result<Option<AudioPlan>> {
+fn plan_audio(
+    input: &Path,
+    facts: &SourceFacts,
+    wish: &Wish,
+    warnings: &mut Vec<String>,
+) -> Result<Option<AudioPlan>> {
     let Some(audio) = &facts.audio else { return Ok(None) };
     let codec = match wish.audio {
         AudioChoice::None => return Ok(None),
@@ -151,7 +181,7 @@ fn plan_audio(facts: &SourceFacts, wish: &Wish, warnings: &mut Vec<String>) -> R
         AudioChoice::Encode(codec) => codec,
     };
     if !decodable(facts, audio.stream) {
-        return Err(no_decoder(&audio.codec, "audio"));
+        return Err(no_decoder(input, &audio.codec, "audio"));
     }
     // A stereo track always plays, and mono is only put on both sides; more channels than the
     // source has would be invented.
@@ -166,7 +196,9 @@ fn plan_audio(facts: &SourceFacts, wish: &Wish, warnings: &mut Vec<String>) -> R
 /// Without a picture the grid is the sound's packets.
 fn sound_grid_rate(facts: &SourceFacts, audio: Option<&AudioPlan>, wish: &Wish) -> Rational {
     let (rate, samples) = match (audio.and_then(|a| a.encode.as_ref()), wish.audio) {
-        (Some(settings), AudioChoice::Encode(codec)) => (settings.sample_rate, encoders::packet_samples(codec)),
+        (Some(settings), AudioChoice::Encode(codec)) => {
+            (settings.sample_rate, encoders::packet_samples(codec))
+        }
         _ => facts.audio.as_ref().map_or((48_000, 1024), |a| (a.sample_rate, a.frame_samples.max(1))),
     };
     Rational::new(i64::from(rate.max(1)), i64::from(samples.max(1)))
@@ -174,7 +206,7 @@ fn sound_grid_rate(facts: &SourceFacts, audio: Option<&AudioPlan>, wish: &Wish) 
 
 /// A copied picture is cut at its own key frames; the grid is its own time base.
 fn copied_timeline(
-    input: &std::path::Path,
+    input: &Path,
     video: &VideoFacts,
     wish: &Wish,
     (title_origin, length): (Rational, Rational),
@@ -193,7 +225,12 @@ fn copied_timeline(
     Ok(Timeline::merging(ticks_per_second, total, keys, target))
 }
 
-fn renditions(video: &VideoFacts, wish: &Wish, timeline: &Timeline, machine: Machine) -> Result<Vec<Rendition>> {
+fn renditions(
+    video: &VideoFacts,
+    wish: &Wish,
+    timeline: &Timeline,
+    machine: Machine,
+) -> Result<Vec<Rendition>> {
     let VideoChoice::Encode(codec) = wish.video else { return Ok(Vec::new()) };
     let (width, height) = ladder::display_size(video.width, video.height, video.sample_aspect_ratio);
     let sizes = sizes(video, wish, codec, (width, height), timeline.frame_rate());

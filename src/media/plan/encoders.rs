@@ -67,7 +67,7 @@ pub fn default_preset(encoder: &str) -> Option<&'static str> {
 pub fn video(wish: &VideoWish) -> Result<VideoSettings> {
     let names = candidates(wish.codec);
     let Some(encoder) = names.iter().copied().find(|n| registry::has_encoder(n)) else {
-        return Err(missing(&format!("{:?}", wish.codec), names));
+        return Err(missing(&format!("{:?}", wish.codec).to_lowercase(), names));
     };
     let formats: &[&str] = if wish.bit_depth > 8 && matches!(wish.codec, VideoCodec::Hevc | VideoCodec::Av1) {
         &["yuv420p10le", "yuv420p"]
@@ -180,10 +180,15 @@ fn set_options(settings: &mut VideoSettings, wish: &VideoWish) {
 }
 
 /// The settings of the sound encoder. `source_rate` is kept where the codec and TVs take it.
-pub fn audio(codec: AudioCodec, source_rate: u32, channels: u32, bitrate_bps: Option<u64>) -> Result<AudioSettings> {
+pub fn audio(
+    codec: AudioCodec,
+    source_rate: u32,
+    channels: u32,
+    bitrate_bps: Option<u64>,
+) -> Result<AudioSettings> {
     let names = audio_candidates(codec);
     let Some(encoder) = names.iter().copied().find(|n| registry::has_encoder(n)) else {
-        return Err(missing(&format!("{codec:?}"), names));
+        return Err(missing(&format!("{codec:?}").to_lowercase(), names));
     };
     let wanted = match (codec, source_rate) {
         (AudioCodec::Opus, _) => 48_000,
@@ -214,12 +219,14 @@ pub fn packet_samples(codec: AudioCodec) -> u32 {
 }
 
 fn missing(codec: &str, names: &[&str]) -> Error {
-    let others: Vec<&str> = ["libx264", "libopenh264", "libx265", "libsvtav1", "libvpx-vp9", "aac", "ac3", "eac3", "libopus"]
-        .into_iter()
-        .filter(|n| registry::has_encoder(n))
-        .collect();
+    let others: Vec<&str> =
+        ["libx264", "libopenh264", "libx265", "libsvtav1", "libvpx-vp9", "aac", "ac3", "eac3", "libopus"]
+            .into_iter()
+            .filter(|n| registry::has_encoder(n))
+            .collect();
     let list = |names: &[&str]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    let message = format!("this libav has no {codec} encoder (looked for {}); it has {}", list(names), list(&others));
+    let message =
+        format!("this libav has no {codec} encoder (looked for {}); it has {}", list(names), list(&others));
     Error::new(ErrorKind::Unsupported, "no_encoder", Stage::Plan, message).hint(
         "install the full FFmpeg: on Fedora, with RPM Fusion enabled, `sudo dnf swap ffmpeg-free ffmpeg --allowerasing`; \
          on Debian, `sudo apt-get install libavcodec-extra`",

@@ -158,7 +158,11 @@ fn a_part_of_the_title_has_its_own_time_0_and_a_fixed_end() {
     assert_eq!(part.end_of_title(Some(Rational::from_int(90))), 480);
     let whole = plan(film(), &Wish::default()).unwrap();
     let planned = whole.timeline.total_frames();
-    assert_eq!(whole.end_of_title(Some(Rational::new(998, 10))), planned, "rounding does not shorten a title");
+    assert_eq!(
+        whole.end_of_title(Some(Rational::new(998, 10))),
+        planned,
+        "rounding does not shorten a title"
+    );
     assert_eq!(whole.end_of_title(Some(Rational::from_int(50))), 1199);
     assert!(whole.ends_early(1199) && !whole.ends_early(planned - 5));
 }

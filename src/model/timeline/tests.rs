@@ -167,9 +167,8 @@ fn two_hours_at_23_976_have_their_frames() {
 
 #[test]
 fn a_short_tail_joins_its_neighbour_and_a_long_one_stands_alone() {
-    let with_tail = |frames| {
-        Timeline::new(Rational::from_int(25), Rational::new(frames, 25), Rational::from_int(4))
-    };
+    let with_tail =
+        |frames| Timeline::new(Rational::from_int(25), Rational::new(frames, 25), Rational::from_int(4));
     assert_eq!(with_tail(200).segment_count(), 2);
     assert_eq!(with_tail(212).segment_count(), 2);
     assert_eq!(with_tail(212).frames(1), 100..212);

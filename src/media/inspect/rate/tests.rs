@@ -1,6 +1,8 @@
 //! The estimate against timestamps made from rates that are known.
 
-use super::*;
+use super::{RateEstimate, Told, times};
+use crate::base::time::{Rational, Rounding};
+use crate::media::inspect::scan::Seen;
 use proptest::prelude::*;
 
 const MS: Rational = Rational::new(1, 1000);
@@ -32,6 +34,10 @@ fn frames(count: i64, rate: Rational, time_base: Rational) -> Vec<i64> {
     (0..count).map(|n| ticks(n, rate, time_base, Rounding::Nearest)).collect()
 }
 
+fn estimate(times: &[i64], time_base: Rational, average: Option<Rational>) -> RateEstimate {
+    super::estimate(times, time_base, Told { average, finest: None })
+}
+
 fn is(rate: Rational, constant: bool) -> RateEstimate {
     RateEstimate { rate, constant }
 }
@@ -47,9 +53,10 @@ proptest! {
         time_base in prop::sample::select(vec![MS, Rational::TB_90K, r(1, 48_000), r(1, 12_800), r(1, 1_000_000)]),
         rounding in prop::sample::select(vec![Rounding::Floor, Rounding::Ceil, Rounding::Nearest]),
         start in -1_000_000i64..1_000_000_000,
-        count in 120i64..400,
+        seconds in 4i64..12,
     ) {
         let rate = r(num, den);
+        let count = seconds * num / den;
         let times: Vec<i64> = (0..count).map(|n| start + ticks(n, rate, time_base, rounding)).collect();
         prop_assert_eq!(estimate(&times, time_base, None), is(rate, true));
     }
@@ -67,7 +74,7 @@ proptest! {
         (num, den) in prop::sample::select(STANDARD.to_vec()),
     ) {
         let rate = r(num, den);
-        let fine: Vec<i64> = frames(300, rate, MS).into_iter().map(|t| t * 90).collect();
+        let fine: Vec<i64> = frames(600, rate, MS).into_iter().map(|t| t * 90).collect();
         prop_assert_eq!(estimate(&fine, Rational::TB_90K, None), is(rate, true));
     }
 
@@ -78,7 +85,7 @@ proptest! {
         let rate = r(num, den);
         let mut times = frames(234, rate, MS);
         times.remove(dropped);
-        prop_assert_eq!(estimate(&times, MS, None), is(rate, true));
+        prop_assert_eq!(estimate(&times, MS, Some(rate)), is(rate, true));
     }
 
     #[test]
@@ -122,12 +129,21 @@ proptest! {
 fn the_container_is_believed_within_two_in_a_thousand_and_not_beyond() {
     // 20 frames in milliseconds cannot tell 24 from 24000/1001; what the container says decides.
     let film = r(24_000, 1001);
-    assert_eq!(estimate(&frames(20, film, MS), MS, Some(Rational::from_int(24))), is(Rational::from_int(24), true));
+    assert_eq!(
+        estimate(&frames(20, film, MS), MS, Some(Rational::from_int(24))),
+        is(Rational::from_int(24), true)
+    );
     assert_eq!(estimate(&frames(20, film, MS), MS, Some(film)), is(film, true));
     // 240 frames can.
     assert_eq!(estimate(&frames(240, film, MS), MS, Some(Rational::from_int(24))), is(film, true));
+    // A header with a rate of no standard gives way, whatever 240 frames are exactly on.
+    let twenty_five = Rational::from_int(25);
+    assert_eq!(estimate(&frames(240, twenty_five, MS), MS, Some(r(499, 20))), is(twenty_five, true));
     // AVI counts fields: 50 is told, 25 is there.
-    assert_eq!(estimate(&[0, 2, 4, 6, 8, 10], r(1, 50), Some(Rational::from_int(50))), is(Rational::from_int(25), true));
+    assert_eq!(
+        estimate(&[0, 2, 4, 6, 8, 10], r(1, 50), Some(Rational::from_int(50))),
+        is(Rational::from_int(25), true)
+    );
     // An odd rate keeps the container's tidy fraction.
     assert_eq!(estimate(&frames(240, r(29, 2), MS), MS, Some(r(29, 2))), is(r(29, 2), true));
 }
@@ -144,7 +160,10 @@ fn a_variable_rate_is_the_commonest_or_the_average_if_that_is_higher() {
     let mixed: Vec<i64> = [33, 33, 33, 100, 33, 200, 33, 33].repeat(20);
     assert_eq!(estimate(&shown(&mixed), MS, Some(Rational::from_int(12))), is(r(1000, 33), false));
     let slow_start: Vec<i64> = [500, 500, 500, 500, 300, 700].repeat(20);
-    assert_eq!(estimate(&shown(&slow_start), MS, Some(Rational::from_int(30))), is(Rational::from_int(30), false));
+    assert_eq!(
+        estimate(&shown(&slow_start), MS, Some(Rational::from_int(30))),
+        is(Rational::from_int(30), false)
+    );
     // From 24 to 25 frames each second: every distance is near the middle one, the rate is not.
     let drifting: Vec<i64> = (0..200).map(|n| 4167 - n * 167 / 200).collect();
     assert!(!estimate(&shown(&drifting), r(1, 100_000), None).constant);
@@ -152,9 +171,13 @@ fn a_variable_rate_is_the_commonest_or_the_average_if_that_is_higher() {
 
 #[test]
 fn fields_avi_and_bare_streams_have_times_too() {
-    let fields: Vec<Seen> = (0..100).map(|n| seen((n % 2 == 0).then_some(n * 1800), Some(n * 1800), 1800)).collect();
+    let fields: Vec<Seen> =
+        (0..100).map(|n| seen((n % 2 == 0).then_some(n * 1800), Some(n * 1800), 1800)).collect();
     let twenty_five = is(Rational::from_int(25), true);
-    assert_eq!(estimate(&times(&fields, true, true), Rational::TB_90K, Some(Rational::from_int(25))), twenty_five);
+    assert_eq!(
+        estimate(&times(&fields, true, true), Rational::TB_90K, Some(Rational::from_int(25))),
+        twenty_five
+    );
     let avi: Vec<Seen> = (0..100).map(|n| seen((n % 3 == 1).then_some(n), Some(n), 1)).collect();
     assert_eq!(estimate(&times(&avi, false, true), r(1, 25), None), twenty_five);
     let bare = [seen(None, None, 48_000); 100];
@@ -167,5 +190,14 @@ fn what_tells_nothing_is_the_containers_word_or_25() {
     assert_eq!(estimate(&[], MS, Some(thirty)), is(thirty, true));
     assert_eq!(estimate(&[5, 5, 5], MS, Some(thirty)), is(thirty, true));
     assert_eq!(estimate(&[7], MS, None), is(Rational::from_int(25), true));
+    assert_eq!(super::estimate(&[7], MS, Told { average: None, finest: Some(thirty) }), is(thirty, true));
+    let every_tick: Vec<i64> = (0..100).collect();
+    assert_eq!(estimate(&every_tick, Rational::TB_90K, Some(thirty)), is(thirty, true));
+    let three = [0, 33, 133];
+    let finest = Some(Rational::from_int(60));
+    assert_eq!(
+        super::estimate(&three, MS, Told { average: None, finest }),
+        is(Rational::new(1000, 33), false)
+    );
     assert_eq!(estimate(&[], MS, Some(Rational::from_int(90_000))), is(Rational::from_int(25), true));
 }

@@ -1,0 +1,359 @@
+//! An output that is a folder of HLS: playlists and segments, there whole or not at all.
+//!
+//! ```text
+//! DIR/master.m3u8
+//! DIR/{rendition}/index.m3u8
+//! DIR/{rendition}/init.mp4            fMP4 only
+//! DIR/{rendition}/{n}.ts or {n}.m4s
+//! ```
+//!
+//! What enters: finished segments of the renditions, from their mux threads, and at the end what the
+//! playlists say of each rendition. What leaves: the folder under its name. Until then everything
+//! lies in a hidden folder beside it ([`HlsDir::folder`]), which [`HlsDir::publish`] renames and
+//! dropping removes. What is synced when: `docs/DURABILITY.md`.
+
+use super::place::{self, Found, Parents, io};
+use super::sync::Syncer;
+use crate::base::error::{Error, ErrorKind, Result, Stage};
+use crate::base::fs::{TEMP_PREFIX, sync_folder_of};
+use crate::base::time::Rational;
+use crate::model::job::SegmentType;
+use crate::model::playlist::VideoRange;
+use crate::model::segment::{Segment, SegmentSink};
+use std::fs::{self, File};
+use std::io::{ErrorKind as IoKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+mod playlists;
+#[cfg(test)]
+mod tests;
+
+/// File name of the multivariant playlist.
+pub const MASTER: &str = "master.m3u8";
+/// File name of a media playlist.
+pub const INDEX: &str = "index.m3u8";
+/// File name of an initialisation segment.
+pub const INIT: &str = "init.mp4";
+
+/// Names to try before giving up: others are taken by what killed runs have left.
+const MAX_NAMES: u32 = 1000;
+/// Bytes of the target's name that the temporary one repeats: names are limited to 255.
+const MAX_REPEATED_CHARS: usize = 40;
+
+/// What the multivariant playlist says of a rendition beyond what its segments tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VariantFacts {
+    /// RFC 6381 strings of its tracks.
+    pub codecs: Vec<String>,
+    /// Display size in square pixels; `None` for sound alone.
+    pub resolution: Option<(u32, u32)>,
+    /// Frames each second; `None` for sound alone.
+    pub frame_rate: Option<Rational>,
+    /// Dynamic range, where known.
+    pub video_range: Option<VideoRange>,
+}
+
+/// A folder in the making. Dropping it removes what there is of it.
+#[derive(Debug)]
+pub struct HlsDir {
+    shared: Arc<Shared>,
+    parents: Option<Parents>,
+    target: PathBuf,
+    overwrite: bool,
+    published: bool,
+}
+
+/// What the mux threads write through.
+#[derive(Debug)]
+struct Shared {
+    folder: PathBuf,
+    segment_type: SegmentType,
+    renditions: Vec<Mutex<Written>>,
+    names: Vec<String>,
+    syncer: Syncer,
+}
+
+/// What is there of one rendition.
+#[derive(Debug, Default)]
+struct Written {
+    init_bytes: Option<u64>,
+    segments: Vec<WrittenSegment>,
+}
+
+#[derive(Clone, Debug)]
+struct WrittenSegment {
+    index: u64,
+    start: Rational,
+    end: Rational,
+    bytes: u64,
+}
+
+impl HlsDir {
+    /// Checks the place and makes the temporary folder with one folder for each of `names` in it,
+    /// and the folders above `target` where they are missing. `names` are those of the plan's
+    /// renditions in the plan's order, safe as folder names.
+    ///
+    /// # Errors
+    /// `output_exists` for a folder with something in it without `overwrite`; with it,
+    /// `output_not_ours` when that is not an earlier output of this program; `output_not_ours` for
+    /// what is not a folder; `bad_output` for a mount point; refusals of the file system.
+    pub fn create(
+        target: &Path,
+        overwrite: bool,
+        segment_type: SegmentType,
+        names: Vec<String>,
+    ) -> Result<Self> {
+        let target = place::resolve(target)?;
+        check(&target, overwrite)?;
+        let parents = Parents::of(&target)?;
+        let folder = make_beside(&target, "")?;
+        let renditions = names.iter().map(|_| Mutex::default()).collect();
+        let shared = Shared { folder, segment_type, renditions, names, syncer: Syncer::start()? };
+        let this =
+            Self { shared: Arc::new(shared), parents: Some(parents), target, overwrite, published: false };
+        for name in &this.shared.names {
+            let folder = this.folder().join(name);
+            fs::create_dir(&folder).map_err(|e| io("make the folder", &folder, &e))?;
+        }
+        Ok(this)
+    }
+
+    /// The temporary folder, laid out as the final one.
+    pub fn folder(&self) -> &Path {
+        &self.shared.folder
+    }
+
+    /// Where segments go. It may outlive the folder: what comes then is refused.
+    pub fn sink(&self) -> Arc<dyn SegmentSink> {
+        self.shared.clone()
+    }
+
+    /// Bytes written so far, playlists not counted.
+    pub fn bytes_written(&self) -> u64 {
+        let all = self.shared.renditions.iter().map(|r| {
+            let written = r.lock().unwrap_or_else(PoisonError::into_inner);
+            written.init_bytes.unwrap_or(0) + written.segments.iter().map(|s| s.bytes).sum::<u64>()
+        });
+        all.sum()
+    }
+
+    /// All segments are there: checks their sizes on the disk, writes the playlists, and waits until
+    /// every file is synced. `variants` are the renditions' facts in the plan's order. The caller may
+    /// then look at the whole before it publishes.
+    ///
+    /// # Errors
+    /// `verify_failed` for a file that is not as long as what was written, `internal` for segments
+    /// that do not follow each other, `no_space`, `io`.
+    pub fn finish(&self, variants: &[VariantFacts]) -> Result<()> {
+        self.shared.check_sizes()?;
+        self.shared.write_playlists(variants)?;
+        self.shared.syncer.finish()
+    }
+
+    /// Syncs the folders, gives the whole its name, in one step where nothing is replaced, and syncs
+    /// the folder above.
+    ///
+    /// # Errors
+    /// As [`HlsDir::create`], for what has come to lie there meanwhile. What was there before is
+    /// there again then.
+    pub fn publish(mut self) -> Result<()> {
+        self.shared.syncer.finish()?;
+        for name in &self.shared.names {
+            place::sync_folder(&self.folder().join(name))?;
+        }
+        place::sync_folder(self.folder())?;
+        match check(&self.target, self.overwrite)? {
+            Found::Folder => self.swap()?,
+            _ => self.rename_to_target()?,
+        }
+        self.published = true;
+        sync_folder_of(&self.target)?;
+        self.parents.take().map_or(Ok(()), Parents::keep)
+    }
+
+    fn rename_to_target(&self) -> Result<()> {
+        fs::rename(self.folder(), &self.target).map_err(|e| match e.kind() {
+            IoKind::DirectoryNotEmpty | IoKind::NotADirectory => place::exists(&self.target),
+            _ => io("rename to", &self.target, &e),
+        })
+    }
+
+    /// Puts the new folder in the place of the old one. A rename cannot replace a folder that has
+    /// something in it, so the old one steps aside first, and back if the new one cannot come.
+    fn swap(&self) -> Result<()> {
+        let aside = make_beside(&self.target, "old-")?;
+        // Over the empty folder that reserved the name.
+        if let Err(e) = fs::rename(&self.target, &aside) {
+            let _ = fs::remove_dir(&aside);
+            return Err(io("move aside", &self.target, &e));
+        }
+        if let Err(e) = self.rename_to_target() {
+            if let Err(back) = fs::rename(&aside, &self.target) {
+                tracing::error!(
+                    "the earlier output is now {}: it cannot be moved back: {back}",
+                    aside.display()
+                );
+            }
+            return Err(e);
+        }
+        sync_folder_of(&self.target)?;
+        remove(&aside);
+        Ok(())
+    }
+}
+
+impl Drop for HlsDir {
+    fn drop(&mut self) {
+        if !self.published {
+            // Closes the files first: a network file system keeps removed open files under other names.
+            let _ = self.shared.syncer.finish();
+            remove(&self.shared.folder);
+        }
+    }
+}
+
+impl SegmentSink for Shared {
+    fn init(&self, rendition: usize, _codecs: &[String], data: &[u8]) -> Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        self.write(&self.rendition_folder(rendition)?.join(INIT), data)?;
+        self.written(rendition)?.lock().unwrap_or_else(PoisonError::into_inner).init_bytes =
+            Some(data.len() as u64);
+        Ok(())
+    }
+
+    fn segment(&self, segment: Segment) -> Result<()> {
+        let Segment { rendition, index, start, end, data, .. } = segment;
+        self.write(&self.rendition_folder(rendition)?.join(self.segment_name(index)), &data)?;
+        let segment = WrittenSegment { index, start, end, bytes: data.len() as u64 };
+        self.written(rendition)?.lock().unwrap_or_else(PoisonError::into_inner).segments.push(segment);
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn written(&self, rendition: usize) -> Result<&Mutex<Written>> {
+        let unknown = || Error::internal(Stage::Publish, format!("there is no rendition {rendition}"));
+        self.renditions.get(rendition).ok_or_else(unknown)
+    }
+
+    fn rendition_folder(&self, rendition: usize) -> Result<PathBuf> {
+        self.written(rendition)?;
+        Ok(self.folder.join(self.names.get(rendition).map_or("", String::as_str)))
+    }
+
+    fn segment_name(&self, index: u64) -> String {
+        let extension = if self.segment_type == SegmentType::Ts { "ts" } else { "m4s" };
+        format!("{index}.{extension}")
+    }
+
+    fn write(&self, path: &Path, data: &[u8]) -> Result<()> {
+        let written = File::create_new(path).and_then(|mut file| file.write_all(data).map(|()| file));
+        let file = written.map_err(|e| io("write", path, &e))?;
+        self.syncer.sync(file, path.to_owned())
+    }
+
+    fn check_sizes(&self) -> Result<()> {
+        for (rendition, written) in self.renditions.iter().enumerate() {
+            let folder = self.rendition_folder(rendition)?;
+            let written = written.lock().unwrap_or_else(PoisonError::into_inner);
+            let segments = written.segments.iter().map(|s| (self.segment_name(s.index), s.bytes));
+            let init = written.init_bytes.map(|bytes| (INIT.to_owned(), bytes));
+            segments.chain(init).try_for_each(|(name, bytes)| check_size(&folder.join(name), bytes))?;
+        }
+        Ok(())
+    }
+}
+
+fn check_size(path: &Path, expected: u64) -> Result<()> {
+    let found = fs::metadata(path).map_err(|e| io("look at", path, &e))?.len();
+    if found == expected {
+        return Ok(());
+    }
+    let message = format!("{}: {expected} bytes were written, but it has {found}", path.display());
+    Err(Error::new(ErrorKind::Internal, "verify_failed", Stage::Verify, message))
+}
+
+/// Refuses what may not be replaced, and says what lies there.
+fn check(target: &Path, overwrite: bool) -> Result<Found> {
+    let found = place::look(target)?;
+    match found {
+        Found::Nothing => {}
+        Found::EmptyFolder => place::refuse_mount_point(target)?,
+        Found::Folder if !overwrite => return Err(place::exists(target)),
+        Found::Folder => {
+            place::refuse_mount_point(target)?;
+            check_ours(target)?;
+        }
+        Found::File | Found::Special => {
+            let message = format!("{} is not a folder, but HLS output is one", target.display());
+            return Err(place::not_ours(message));
+        }
+    }
+    Ok(found)
+}
+
+/// Refuses a folder in which anything else lies than an earlier output: replacing removes it all.
+fn check_ours(folder: &Path) -> Result<()> {
+    for entry in entries(folder)? {
+        let known = entry.file_name().is_some_and(|name| name == MASTER) && is_file(&entry);
+        if !known && !is_rendition(&entry)? {
+            let message =
+                format!("{} is not part of an earlier output, so it is not overwritten", entry.display());
+            return Err(place::not_ours(message));
+        }
+    }
+    Ok(())
+}
+
+fn is_rendition(folder: &Path) -> Result<bool> {
+    // A link to a folder is somebody else's doing.
+    if !fs::symlink_metadata(folder).is_ok_and(|facts| facts.is_dir()) {
+        return Ok(false);
+    }
+    let entries = entries(folder)?;
+    let has_index = entries.iter().any(|e| e.file_name().is_some_and(|name| name == INDEX));
+    Ok(has_index && entries.iter().all(|e| is_file(e) && is_our_name(e)))
+}
+
+/// A playlist, an initialisation segment, or a number with a segment's extension.
+fn is_our_name(path: &Path) -> bool {
+    let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
+    let digits = |stem: &str| !stem.is_empty() && stem.bytes().all(|b| b.is_ascii_digit());
+    let stem = name.strip_suffix(".ts").or_else(|| name.strip_suffix(".m4s"));
+    name == INDEX || name == INIT || stem.is_some_and(digits)
+}
+
+fn is_file(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|facts| facts.is_file())
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let read = fs::read_dir(folder).and_then(|list| list.map(|entry| entry.map(|e| e.path())).collect());
+    read.map_err(|e| io("read the folder", folder, &e))
+}
+
+/// Makes a hidden folder beside `target` whose name nobody else has.
+fn make_beside(target: &Path, mark: &str) -> Result<PathBuf> {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let name: String = name.chars().take(MAX_REPEATED_CHARS).collect();
+    for n in 0..MAX_NAMES {
+        let folder = target.with_file_name(format!("{TEMP_PREFIX}{}-{n}-{mark}{name}", std::process::id()));
+        match fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(e) if e.kind() == IoKind::AlreadyExists => {}
+            Err(e) => return Err(io("make the folder", &folder, &e)),
+        }
+    }
+    let message = format!("{MAX_NAMES} temporary folders lie beside {}", target.display());
+    Err(Error::new(ErrorKind::Conflict, "too_many_leftovers", Stage::Publish, message)
+        .hint(format!("remove the folders {TEMP_PREFIX}* there")))
+}
+
+fn remove(folder: &Path) {
+    if let Err(e) = fs::remove_dir_all(folder) {
+        tracing::warn!("cannot remove {}: {e}", folder.display());
+    }
+}

@@ -1,0 +1,192 @@
+//! An output that is one file.
+//!
+//! What enters: the wished path, and what libav's muxer has written to [`OutputFile::path`]. What
+//! leaves: the file under its name, on the disk, or nothing at all.
+
+use super::place::{self, Found, Parents};
+use crate::base::error::{Error, ErrorKind, Result, Stage};
+use crate::base::fs::TempFile;
+use std::fs::File;
+use std::io::ErrorKind as IoKind;
+use std::path::{Path, PathBuf};
+
+/// Names to try before giving up: others are taken by what killed runs have left.
+const MAX_NAMES: usize = 1000;
+
+/// A file in the making. Dropping it removes what there is of it.
+#[derive(Debug)]
+pub struct OutputFile {
+    // Goes before the folders that it lies in.
+    temp: TempFile,
+    parents: Parents,
+    target: PathBuf,
+    overwrite: bool,
+}
+
+impl OutputFile {
+    /// Checks the place and creates an empty file under a temporary name beside `target`, making
+    /// the folders above it where they are missing.
+    ///
+    /// # Errors
+    /// `output_exists` without `overwrite`, `output_not_ours` for a folder or a device,
+    /// `permission_denied`, `no_space`, and other refusals of the file system.
+    pub fn create(target: &Path, overwrite: bool) -> Result<Self> {
+        let target = place::resolve(target)?;
+        check(&target, overwrite)?;
+        let parents = Parents::of(&target)?;
+        let temp = reserve(&target)?;
+        Ok(Self { temp, parents, target, overwrite })
+    }
+
+    /// The temporary path to write to. It keeps the extension.
+    pub fn path(&self) -> &Path {
+        self.temp.path()
+    }
+
+    /// Syncs the file, gives it its name, syncs the folder.
+    ///
+    /// # Errors
+    /// `output_exists` when something has come to lie there meanwhile; `no_space` and `io` from
+    /// bytes that the system had not written yet. Nothing is left then.
+    pub fn publish(self) -> Result<()> {
+        check(&self.target, self.overwrite)?;
+        self.temp.publish()?;
+        self.parents.keep()
+    }
+}
+
+fn check(target: &Path, overwrite: bool) -> Result<()> {
+    let refuse = |what: &str| Err(place::not_ours(format!("{} is {what}", target.display())));
+    match place::look(target)? {
+        Found::Nothing => Ok(()),
+        Found::File if overwrite => Ok(()),
+        Found::File => Err(place::exists(target)),
+        Found::EmptyFolder | Found::Folder => refuse("a folder, but the output is a single file"),
+        Found::Special => refuse("not a regular file"),
+    }
+}
+
+/// Creates the temporary file exclusively: a process with the same number in another container may
+/// use the same names on a shared disk.
+fn reserve(target: &Path) -> Result<TempFile> {
+    for _ in 0..MAX_NAMES {
+        let temp = TempFile::beside(target)?;
+        match File::create_new(temp.path()) {
+            Ok(_) => return Ok(temp),
+            // Not ours to remove, so its guard must not run.
+            Err(e) if e.kind() == IoKind::AlreadyExists => std::mem::forget(temp),
+            Err(e) => return Err(place::io("create", temp.path(), &e)),
+        }
+    }
+    let message = format!("{MAX_NAMES} temporary files lie beside {}", target.display());
+    Err(Error::new(ErrorKind::Conflict, "too_many_leftovers", Stage::Publish, message)
+        .hint(format!("remove the files {}* there", crate::base::fs::TEMP_PREFIX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn published_it_is_there_and_dropped_it_never_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("a/b/film.mp4");
+        let output = OutputFile::create(&target, false).unwrap();
+        assert_eq!(output.path().extension().unwrap(), "mp4");
+        assert_eq!(names(&dir.path().join("a/b")).len(), 1, "the temporary file is there");
+        drop(output);
+        assert_eq!(names(dir.path()), Vec::<String>::new(), "the folders went with it");
+        let output = OutputFile::create(&target, false).unwrap();
+        fs::write(output.path(), b"film").unwrap();
+        output.publish().unwrap();
+        assert_eq!(
+            (names(&dir.path().join("a/b")), fs::read(&target).unwrap()),
+            (vec!["film.mp4".into()], b"film".into())
+        );
+    }
+
+    #[test]
+    fn a_folder_that_somebody_uses_meanwhile_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = OutputFile::create(&dir.path().join("a/b/film.mp4"), false).unwrap();
+        fs::write(dir.path().join("a/other"), b"").unwrap();
+        drop(output);
+        assert_eq!(
+            (names(dir.path()), names(&dir.path().join("a"))),
+            (vec!["a".into()], vec!["other".into()])
+        );
+    }
+
+    #[test]
+    fn what_is_there_is_replaced_only_on_request_and_only_if_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("film.mkv");
+        fs::write(&target, b"old").unwrap();
+        let err = OutputFile::create(&target, false).unwrap_err();
+        assert_eq!((err.kind(), err.code()), (ErrorKind::Conflict, "output_exists"));
+        let output = OutputFile::create(&target, true).unwrap();
+        fs::write(output.path(), b"new").unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"old", "until the end");
+        output.publish().unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+        assert_eq!(OutputFile::create(dir.path(), true).unwrap_err().code(), "output_not_ours");
+        assert_eq!(OutputFile::create(Path::new("/dev/null"), true).unwrap_err().code(), "output_not_ours");
+    }
+
+    #[test]
+    fn a_file_that_came_in_between_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("film.mkv");
+        let output = OutputFile::create(&target, false).unwrap();
+        fs::write(&target, b"theirs").unwrap();
+        assert_eq!(output.publish().unwrap_err().code(), "output_exists");
+        assert_eq!((fs::read(&target).unwrap(), names(dir.path()).len()), (b"theirs".into(), 1));
+    }
+
+    #[test]
+    fn a_link_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("real")).unwrap();
+        fs::write(dir.path().join("real/film.ts"), b"old").unwrap();
+        let link = dir.path().join("link.ts");
+        std::os::unix::fs::symlink("real/film.ts", &link).unwrap();
+        let output = OutputFile::create(&link, true).unwrap();
+        fs::write(output.path(), b"new").unwrap();
+        output.publish().unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(dir.path().join("real/film.ts")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_leftover_with_our_next_name_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("film.ts");
+        // Whatever other tests take in the meantime, some of these are next.
+        let next = TempFile::beside(&target).unwrap();
+        let name = next.path().file_name().unwrap().to_string_lossy().into_owned();
+        let number: u64 = name.split('-').nth(3).unwrap().parse().unwrap();
+        let taken = |n: u64| dir.path().join(name.replace(&format!("-{number}-"), &format!("-{n}-")));
+        (number..number + 200).for_each(|n| fs::write(taken(n), b"theirs").unwrap());
+        let output = OutputFile::create(&target, false).unwrap();
+        assert_eq!(names(dir.path()).len(), 201);
+        drop(output);
+        assert_eq!(names(dir.path()).len(), 200);
+        assert!((number..number + 200).all(|n| fs::read(taken(n)).unwrap() == b"theirs"));
+    }
+
+    #[test]
+    fn a_folder_that_nobody_may_make_is_named() {
+        let err = OutputFile::create(Path::new("/proc/none/film.mp4"), false).unwrap_err();
+        assert!(err.message().contains("/proc/none"), "{err}");
+    }
+}

@@ -1,0 +1,140 @@
+//! The place of an output: what lies there now, and the folders above it.
+//!
+//! What enters: the path that somebody asked for. What leaves: the path without links, refusals, and
+//! folders that go away again when nothing is published into them. No media, no writing of content.
+
+use crate::base::error::{Error, ErrorKind, Result, Stage};
+use std::fs::{self, File};
+use std::io::ErrorKind as IoKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// What lies where an output is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing.
+    Nothing,
+    /// A folder with nothing in it.
+    EmptyFolder,
+    /// A folder with something in it.
+    Folder,
+    /// A regular file.
+    File,
+    /// A device, a pipe, a socket: nothing that a rename may replace.
+    Special,
+}
+
+/// Looks, following links.
+pub(super) fn look(path: &Path) -> Result<Found> {
+    let facts = match fs::metadata(path) {
+        Ok(facts) => facts,
+        Err(e) if e.kind() == IoKind::NotFound => return Ok(Found::Nothing),
+        Err(e) => return Err(io("look at", path, &e)),
+    };
+    if facts.is_file() {
+        return Ok(Found::File);
+    }
+    if !facts.is_dir() {
+        return Ok(Found::Special);
+    }
+    let mut entries = fs::read_dir(path).map_err(|e| io("read the folder", path, &e))?;
+    Ok(if entries.next().is_none() { Found::EmptyFolder } else { Found::Folder })
+}
+
+/// The path that a rename has to go to: a link, `.` or `..` stands for what it leads to, since
+/// replacing the link itself would leave the old output elsewhere.
+pub(super) fn resolve(path: &Path) -> Result<PathBuf> {
+    let is_link = fs::symlink_metadata(path).is_ok_and(|facts| facts.is_symlink());
+    if is_link || path.file_name().is_none() {
+        return fs::canonicalize(path).map_err(|e| io("follow", path, &e));
+    }
+    Ok(path.to_owned())
+}
+
+/// Refuses a folder on which another file system is mounted: it cannot be replaced by a rename.
+pub(super) fn refuse_mount_point(folder: &Path) -> Result<()> {
+    let device = |path: &Path| fs::metadata(path).map(|facts| facts.dev());
+    let above = fs::canonicalize(folder).ok().and_then(|real| real.parent().map(Path::to_owned));
+    let Some(above) = above else {
+        return Err(bad_output(format!("{} is the root of a file system", folder.display())));
+    };
+    let here = device(folder).map_err(|e| io("look at", folder, &e))?;
+    let there = device(&above).map_err(|e| io("look at", &above, &e))?;
+    if here == there {
+        return Ok(());
+    }
+    Err(bad_output(format!("another file system is mounted on {}", folder.display())))
+}
+
+fn bad_output(message: String) -> Error {
+    Error::new(ErrorKind::Usage, "bad_output", Stage::Publish, message)
+        .hint("name a folder inside it that does not exist yet")
+}
+
+/// The folders above an output that were missing. Removed on drop unless kept.
+#[derive(Debug)]
+pub(super) struct Parents {
+    /// From the top down.
+    made: Vec<PathBuf>,
+    kept: bool,
+}
+
+impl Parents {
+    /// Makes the missing folders above `path`.
+    pub(super) fn of(path: &Path) -> Result<Self> {
+        let mut parents = Self { made: Vec::new(), kept: false };
+        let missing: Vec<&Path> = path.ancestors().skip(1).take_while(|p| is_missing(p)).collect();
+        for folder in missing.into_iter().rev() {
+            match fs::create_dir(folder) {
+                Ok(()) => parents.made.push(folder.to_owned()),
+                // Somebody else has just made it: theirs to keep.
+                Err(e) if e.kind() == IoKind::AlreadyExists && folder.is_dir() => {}
+                Err(e) => return Err(io("make the folder", folder, &e)),
+            }
+        }
+        Ok(parents)
+    }
+
+    /// Keeps them, and has their names survive a power cut.
+    pub(super) fn keep(mut self) -> Result<()> {
+        self.kept = true;
+        self.made.iter().try_for_each(|folder| crate::base::fs::sync_folder_of(folder))
+    }
+}
+
+impl Drop for Parents {
+    fn drop(&mut self) {
+        // Only empty folders go: what another run has put there in the meantime stays.
+        for folder in self.made.iter().rev().filter(|_| !self.kept) {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+/// The empty path is the current folder, which is there.
+fn is_missing(path: &Path) -> bool {
+    !path.as_os_str().is_empty() && fs::symlink_metadata(path).is_err_and(|e| e.kind() == IoKind::NotFound)
+}
+
+/// Syncs a folder: the names in it survive a power cut.
+pub(super) fn sync_folder(folder: &Path) -> Result<()> {
+    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| io("sync the folder", folder, &e))
+}
+
+/// What came of a system call on an output.
+pub(super) fn io(what: &str, path: &Path, err: &std::io::Error) -> Error {
+    Error::io(Stage::Publish, what, path, err)
+}
+
+/// Something is there that nobody allowed us to replace.
+pub(super) fn exists(path: &Path) -> Error {
+    let message = format!("{} exists already", path.display());
+    Error::new(ErrorKind::Conflict, "output_exists", Stage::Publish, message)
+        .hint("choose another output or pass --overwrite")
+}
+
+/// Something is there that we replace for nobody.
+pub(super) fn not_ours(message: String) -> Error {
+    Error::new(ErrorKind::Conflict, "output_not_ours", Stage::Publish, message)
+        .hint("choose another output, or remove it yourself")
+}
