@@ -68,24 +68,24 @@ struct Held {
 }
 
 impl<'a> Demux<'a> {
-    /// A stage for the window that begins with segment `first`.
+    /// A stage whose pictures begin with slot `first_slot` and whose sound is wanted from `sound_from`
+    /// (title time) on.
     pub fn new(
         plan: &'a Plan,
-        first: u64,
+        (first_slot, sound_from): (u64, Rational),
         outlets: Outlets,
         cancel: &'a Cancel,
         log: &'a RunLog,
         progress: &'a Progress,
     ) -> Self {
-        let start = plan.timeline.segment_time(first);
         Self {
             plan,
             cancel,
             log,
             progress,
             outlets,
-            first_slot: i64::try_from(plan.timeline.segment_start(first)).unwrap_or(i64::MAX),
-            audio_from: start - AUDIO_RUN_UP,
+            first_slot: i64::try_from(first_slot).unwrap_or(i64::MAX),
+            audio_from: sound_from - AUDIO_RUN_UP,
             input: None,
             pending: VecDeque::new(),
             held: Held::default(),

@@ -18,6 +18,8 @@ use std::collections::HashSet;
 pub struct Encode<'a> {
     settings: &'a VideoSettings,
     codec: VideoCodec,
+    /// First slot of the window and one past its last; pictures outside only lead in and out.
+    window: (u64, Option<u64>),
     encoder: Encoder,
     input: QueueRx<Scaled>,
     output: QueueTx<MuxItem>,
@@ -25,14 +27,14 @@ pub struct Encode<'a> {
     /// Slots where a segment begins and whose packet has not come yet.
     boundaries: HashSet<u64>,
     sent: u64,
+    /// Packets of any kind, and those of the window.
     received: u64,
+    emitted: u64,
 }
 
 /// Where on the grid the packets stand.
 #[derive(Clone, Copy, Debug)]
 struct Clock {
-    /// First slot of the run.
-    first: i64,
     /// Frames that a decoder holds back.
     reorder: i64,
     /// Ticks of the track in one frame.
@@ -44,6 +46,7 @@ impl<'a> Encode<'a> {
     pub fn new(
         settings: &'a VideoSettings,
         codec: VideoCodec,
+        window: (u64, Option<u64>),
         encoder: Encoder,
         input: QueueRx<Scaled>,
         output: QueueTx<MuxItem>,
@@ -51,6 +54,7 @@ impl<'a> Encode<'a> {
         Self {
             settings,
             codec,
+            window,
             encoder,
             input,
             output,
@@ -58,6 +62,7 @@ impl<'a> Encode<'a> {
             boundaries: HashSet::new(),
             sent: 0,
             received: 0,
+            emitted: 0,
         }
     }
 
@@ -69,22 +74,37 @@ impl<'a> Encode<'a> {
                     let slot = i64::try_from(n).unwrap_or(i64::MAX);
                     frame.set_pts(slot);
                     frame.set_key_wanted(key);
-                    if key {
+                    if key && self.is_inside(n) {
                         self.boundaries.insert(n);
                     }
                     self.sent += 1;
                     if self.encode(Some(&frame))? == Sent::ConsumerGone {
-                        return Ok(());
+                        return self.end_window();
                     }
                 }
                 Some(Scaled::End { end }) => {
                     self.encode(None)?;
                     self.check_complete()?;
+                    let end = self.window.1.unwrap_or(end);
                     self.output.send(MuxItem::VideoEnd { end })?;
                     return Ok(());
                 }
                 None => return Err(Error::internal(Stage::Encode, "the filter ended without a word")),
             }
+        }
+    }
+
+    fn is_inside(&self, n: u64) -> bool {
+        n >= self.window.0 && self.window.1.is_none_or(|end| n < end)
+    }
+
+    /// The window is complete: what the encoder still holds is dropped, not flushed.
+    fn end_window(&self) -> Result<()> {
+        match self.window.1 {
+            Some(end) if self.boundaries.is_empty() => {
+                self.output.send(MuxItem::VideoEnd { end }).map(|_| ())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -122,17 +142,26 @@ impl<'a> Encode<'a> {
                 format!("{} gave a packet without a time", self.settings.encoder),
             ));
         };
+        let n = u64::try_from(slot).unwrap_or(0);
         let clock = match self.clock {
             Some(clock) => clock,
             None => self.start(slot, &packet)?,
         };
-        let n = u64::try_from(slot).unwrap_or(0);
+        self.received += 1;
+        if n < self.window.0 {
+            return Ok(Sent::Queued);
+        }
+        if self.window.1.is_some_and(|end| n >= end) {
+            // The picture at the window's end is an IDR picture, so nothing of the window follows it.
+            return Ok(Sent::ConsumerGone);
+        }
         let starts = self.boundaries.remove(&n);
         if starts && !packet.is_key() {
             return Err(self.not_a_key(n));
         }
-        let decode_index = clock.first + i64::try_from(self.received).unwrap_or(i64::MAX) - clock.reorder;
-        self.received += 1;
+        let first = i64::try_from(self.window.0).unwrap_or(i64::MAX);
+        let decode_index = first + i64::try_from(self.emitted).unwrap_or(i64::MAX) - clock.reorder;
+        self.emitted += 1;
         let sample = Sample {
             pts: slot * clock.frame_ticks,
             dts: decode_index.min(slot) * clock.frame_ticks,
@@ -164,7 +193,7 @@ impl<'a> Encode<'a> {
             level: params.level(),
         };
         self.output.send(MuxItem::VideoTrack(Box::new(track)))?;
-        let clock = Clock { first, reorder, frame_ticks: rate.den() };
+        let clock = Clock { reorder, frame_ticks: rate.den() };
         self.clock = Some(clock);
         Ok(clock)
     }

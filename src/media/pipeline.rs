@@ -40,6 +40,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, Scope, ScopedJoinHandle};
 
+/// Pictures encoded before a window and dropped: an encoder's decisions follow from what it saw, and
+/// without them the first picture of a window is up to 2 dB worse than in a continuous run (with them
+/// the difference stays below 0.2 dB). Beyond the window's end the encoder is fed until the window is
+/// complete, since it looks ahead.
+pub const PRE_ROLL_FRAMES: u64 = 25;
+
 /// Where the output goes.
 pub enum Target {
     /// Segments, as each is finished.
@@ -95,6 +101,18 @@ impl Span {
         let open = window.end.is_none() && !plan.fixed_end;
         let end = (!open).then(|| plan.timeline.segment_start(segments.end));
         Self { first: plan.timeline.segment_start(segments.start), segments, end }
+    }
+
+    /// The slots of the pictures that are decoded and encoded: the window with its run-up and run-out.
+    fn pictures(&self, plan: &Plan) -> (u64, Option<u64>) {
+        if plan.copies_video() {
+            return (self.first, self.end);
+        }
+        let total = plan.timeline.total_frames();
+        let end = self
+            .end
+            .map(|end| if end < total { total.min(end + plan.timeline.frames_per_segment()) } else { end });
+        (self.first.saturating_sub(PRE_ROLL_FRAMES), end)
     }
 
     fn start_time(&self, plan: &Plan) -> Rational {
@@ -278,9 +296,9 @@ impl<'scope, 'env> Crew<'scope, 'env> {
     }
 
     fn demux(self, outlets: Outlets) -> Result<Handle<'scope, ()>> {
-        let first = self.span.segments.start;
+        let from = (self.span.pictures(self.plan).0, self.span.start_time(self.plan));
         self.spawn("demux", move || {
-            Demux::new(self.plan, first, outlets, self.cancel, self.log, self.progress).run()
+            Demux::new(self.plan, from, outlets, self.cancel, self.log, self.progress).run()
         })
     }
 
@@ -299,7 +317,7 @@ impl<'scope, 'env> Crew<'scope, 'env> {
             outlets.push(raw_tx);
             self.rendition(stages, i, encoder, raw_rx, output.clone())?;
         }
-        let slots = (self.span.first, self.span.end);
+        let slots = self.span.pictures(self.plan);
         stages.workers.push(self.spawn("decode", move || {
             Decode::new(self.plan, slots, (decoder, time_base), input, outlets, self.progress).run()
         })?);
@@ -318,6 +336,7 @@ impl<'scope, 'env> Crew<'scope, 'env> {
         let settings =
             settings.ok_or_else(|| Error::internal(Stage::Plan, "a rendition without settings"))?;
         let codec = tracks::codec_of(&settings.encoder);
+        let window = (self.span.first, self.span.end);
         let (scaled_tx, scaled_rx) = queue(SCALED_QUEUE, self.cancel, Stage::Filter);
         let description = filter_description(settings);
         let frame_duration = self.plan.timeline.frame_duration();
@@ -326,7 +345,7 @@ impl<'scope, 'env> Crew<'scope, 'env> {
             Filter::new(description, 1, frame_duration, sar, input, scaled_tx).run()
         })?);
         stages.workers.push(self.spawn(&format!("encode-{i}"), move || {
-            Encode::new(settings, codec, encoder, scaled_rx, output).run()
+            Encode::new(settings, codec, window, encoder, scaled_rx, output).run()
         })?);
         Ok(())
     }
