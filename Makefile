@@ -28,10 +28,10 @@ test: setup ## run every test, then those under tests/ again as if libx264 and l
 	SPROCKET_MASK_ENCODERS=$(MASKED) cargo test --locked --test '*'
 
 bench: setup ## measure against the ffmpeg command on the same machine and print the ratios
-	cargo bench --locked
+	cargo bench --locked --bench engine
 
-soak: setup ## the long runs: start and cancel by the hundred, hours of video
-	SPROCKET_SOAK=1 cargo test --release --locked --test 'soak_*' -- --nocapture --test-threads=1
+soak: setup ## the long runs: 200 cancels, joins on a film (SPROCKET_TEST_FILM), two hours of video
+	SPROCKET_CANCEL_CYCLES=200 SPROCKET_SOAK=1 cargo test --release --locked --test cancel --test windows --test soak_drift -- --nocapture --test-threads=1
 
 lint: setup ## formatting and clippy, warnings as errors
 	cargo fmt --check
