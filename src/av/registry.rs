@@ -46,3 +46,13 @@ pub fn libav_version() -> String {
     let (major, minor, micro) = (version >> 16, version >> 8 & 0xff, version & 0xff);
     format!("libavcodec {major}.{minor}.{micro} ({})", licence.to_string_lossy())
 }
+
+/// Keeps glibc from giving every codec thread a heap of its own: with a dozen threads that costs some
+/// 10 MiB, and frames, the large blocks, are pooled by libav anyway. Call once, before threads start.
+pub fn settle_allocator() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: sets a limit inside the allocator; no memory is touched.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+    }
+}

@@ -49,6 +49,7 @@ enum Command {
 
 /// Parses the arguments, does as they say, and returns the exit code.
 pub fn run() -> ExitCode {
+    crate::av::registry::settle_allocator();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {

@@ -14,9 +14,9 @@ use std::sync::Arc;
 /// Coded packets for each stream: tens of kilobytes each.
 pub const CODED_QUEUE: usize = 8;
 /// Decoded pictures for each rendition, shared between renditions: 3 MiB each at 1080p.
-pub const RAW_QUEUE: usize = 2;
+pub const RAW_QUEUE: usize = 1;
 /// Scaled pictures for each rendition: 1.4 MiB each at 720p.
-pub const SCALED_QUEUE: usize = 2;
+pub const SCALED_QUEUE: usize = 1;
 /// Coded samples for each rendition: kilobytes each.
 pub const MUX_QUEUE: usize = 64;
 

@@ -1,7 +1,7 @@
 //! The one pipeline, assembled top to bottom in [`run`].
 //!
 //! ```text
-//!          8            2            2             64
+//!          8            1            1             64
 //! demux --+--> decode --+--> filter ----> encode --+--> mux --> sink      once for each rendition
 //!         |             +--> filter ----> encode --|--> mux --> sink
 //!         |  8                                     |
