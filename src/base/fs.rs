@@ -80,6 +80,11 @@ pub fn sync_folder_of(path: &Path) -> Result<()> {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
+    sync_folder(folder)
+}
+
+/// Syncs a folder: the names in it survive a power cut.
+pub fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder)
         .and_then(|f| f.sync_all())
         .map_err(|e| Error::io(Stage::Publish, "sync the folder", folder, &e))

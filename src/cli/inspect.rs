@@ -8,6 +8,7 @@ use crate::av::log::RunLog;
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::base::time::Rational;
+use crate::media::demux::OPEN_LIMIT;
 use crate::media::inspect::inspect;
 use crate::model::ladder::{self, LadderSource, Rung};
 use crate::model::source::{AudioFacts, SourceFacts, StreamFacts, VideoFacts};
@@ -16,10 +17,6 @@ use crate::model::track::VideoCodec;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::Duration;
-
-/// How long the source may take to open.
-const OPEN_LIMIT: Duration = Duration::from_secs(15);
 
 /// What a transcode without further wishes makes of the source.
 #[derive(Debug, Serialize)]

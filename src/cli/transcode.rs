@@ -10,6 +10,7 @@ use super::say;
 use crate::av::log::RunLog;
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, ErrorKind, Result, Stage};
+use crate::media::demux::OPEN_LIMIT;
 use crate::media::inspect::inspect;
 use crate::media::mux::MadeRendition;
 use crate::media::pipeline::{self, Outcome, Target};
@@ -26,9 +27,6 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// How long the source may take to open.
-const OPEN_LIMIT: Duration = Duration::from_secs(15);
 
 /// What was made, for the summary.
 struct Made {

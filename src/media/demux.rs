@@ -8,11 +8,12 @@
 use super::items::{Coded, DataEnd};
 use super::plan::Plan;
 use super::progress::Progress;
+use super::tracks::changed;
 use crate::av::input::Input;
 use crate::av::log::RunLog;
 use crate::av::{Packet, Received};
 use crate::base::cancel::{Cancel, QueueTx, Sent};
-use crate::base::error::{Error, ErrorKind, Result, Stage};
+use crate::base::error::{Result, Stage};
 use crate::base::time::{Rational, Rounding};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -112,11 +113,7 @@ impl<'a> Demux<'a> {
         let mut input = Input::open(&self.plan.input, self.cancel, self.log, OPEN_LIMIT)?;
         let keep: Vec<usize> = [self.video_stream(), self.audio_stream()].into_iter().flatten().collect();
         if keep.iter().any(|s| *s >= input.streams().len()) {
-            let message =
-                format!("{} is not the file that was inspected any more", self.plan.input.display());
-            return Err(
-                Error::new(ErrorKind::Conflict, "source_changed", Stage::Open, message).hint("try again")
-            );
+            return Err(changed(self.plan));
         }
         input.keep_only(&keep);
         self.input = Some(input);

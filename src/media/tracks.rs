@@ -43,7 +43,8 @@ pub fn describe(plan: &Plan, input: &Input) -> Result<SourceTracks> {
     Ok(tracks)
 }
 
-fn changed(plan: &Plan) -> Error {
+/// The file was replaced since it was inspected.
+pub(super) fn changed(plan: &Plan) -> Error {
     let message = format!("{} is not the file that was inspected any more", plan.input.display());
     Error::new(ErrorKind::Conflict, "source_changed", Stage::Open, message).hint("try again")
 }

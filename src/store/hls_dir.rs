@@ -15,7 +15,7 @@
 use super::place::{self, Found, Parents, io};
 use super::sync::Syncer;
 use crate::base::error::{Error, ErrorKind, Result, Stage};
-use crate::base::fs::{TEMP_PREFIX, sync_folder_of};
+use crate::base::fs::{TEMP_PREFIX, sync_folder, sync_folder_of};
 use crate::base::time::Rational;
 use crate::model::job::SegmentType;
 use crate::model::playlist::VideoRange;
@@ -160,9 +160,9 @@ impl HlsDir {
     pub fn publish(mut self) -> Result<()> {
         self.shared.syncer.finish()?;
         for name in &self.shared.names {
-            place::sync_folder(&self.folder().join(name))?;
+            sync_folder(&self.folder().join(name))?;
         }
-        place::sync_folder(self.folder())?;
+        sync_folder(self.folder())?;
         match check(&self.target, self.overwrite)? {
             Found::Folder => self.swap()?,
             _ => self.rename_to_target()?,

@@ -4,7 +4,7 @@
 //! folders that go away again when nothing is published into them. No media, no writing of content.
 
 use crate::base::error::{Error, ErrorKind, Result, Stage};
-use std::fs::{self, File};
+use std::fs;
 use std::io::ErrorKind as IoKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -114,11 +114,6 @@ impl Drop for Parents {
 /// The empty path is the current folder, which is there.
 fn is_missing(path: &Path) -> bool {
     !path.as_os_str().is_empty() && fs::symlink_metadata(path).is_err_and(|e| e.kind() == IoKind::NotFound)
-}
-
-/// Syncs a folder: the names in it survive a power cut.
-pub(super) fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| io("sync the folder", folder, &e))
 }
 
 /// What came of a system call on an output.
