@@ -5,7 +5,7 @@
 //!            |
 //!   media::inspect --> facts --> media::plan --> Plan
 //!                                                 |
-//!   source --> demux -8-> decode -1-> filter -1-> encode -64-> mux --> SegmentSink --> store::hls_dir
+//!   source --> demux -8-> decode -3-> filter -2-> encode -64-> mux --> SegmentSink --> store::hls_dir
 //!              \______________________ media::pipeline _________/                      (or one file)
 //!                                                 |
 //!   output opened again <-- media::verify <-------+      then renamed into place: done

@@ -72,6 +72,19 @@ impl Frame {
         self.get_mut().pict_type = kind;
     }
 
+    /// Whether this is libav's name of its pixel format.
+    pub fn has_format(&self, name: &str) -> bool {
+        let Ok(name) = std::ffi::CString::new(name) else { return false };
+        // SAFETY: a look-up by a terminated string.
+        let format = unsafe { sys::av_get_pix_fmt(name.as_ptr()) };
+        format as i32 == self.get().format
+    }
+
+    /// Whether its samples use the whole range, as in JPEG, rather than the range of television.
+    pub fn is_full_range(&self) -> bool {
+        self.get().color_range == sys::AVColorRange::AVCOL_RANGE_JPEG
+    }
+
     /// Whether it is flagged as interlaced.
     pub fn is_interlaced(&self) -> bool {
         // SAFETY: valid frame, read only.

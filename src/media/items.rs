@@ -13,10 +13,11 @@ use std::sync::Arc;
 
 /// Coded packets for each stream: tens of kilobytes each.
 pub const CODED_QUEUE: usize = 8;
-/// Decoded pictures for each rendition, shared between renditions: 3 MiB each at 1080p.
-pub const RAW_QUEUE: usize = 1;
+/// Decoded pictures for each rendition, shared between renditions: 3 MiB each at 1080p. Three carry
+/// the encoders of a ladder over a picture that is slow to decode.
+pub const RAW_QUEUE: usize = 3;
 /// Scaled pictures for each rendition: 1.4 MiB each at 720p.
-pub const SCALED_QUEUE: usize = 1;
+pub const SCALED_QUEUE: usize = 2;
 /// Coded samples for each rendition: kilobytes each.
 pub const MUX_QUEUE: usize = 64;
 

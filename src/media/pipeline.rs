@@ -1,7 +1,7 @@
 //! The one pipeline, assembled top to bottom in [`run`].
 //!
 //! ```text
-//!          8            1            1             64
+//!          8            3            2             64
 //! demux --+--> decode --+--> filter ----> encode --+--> mux --> sink      once for each rendition
 //!         |             +--> filter ----> encode --|--> mux --> sink
 //!         |  8                                     |
@@ -18,7 +18,7 @@ use super::copy::CopyVideo;
 use super::decode::Decode;
 use super::demux::{Demux, OPEN_LIMIT, Outlets};
 use super::encode::Encode;
-use super::filter::Filter;
+use super::filter::{Filter, Scaling};
 use super::items::{CODED_QUEUE, Coded, MUX_QUEUE, MuxItem, RAW_QUEUE, SCALED_QUEUE};
 use super::mux::{AppendSink, Awaits, FileMux, MadeRendition, SegmentMux};
 use super::plan::{AudioPlan, Plan};
@@ -29,6 +29,7 @@ use crate::av::encoder::{AudioSettings, Encoder, OpenError, VideoSettings};
 use crate::av::input::Input;
 use crate::av::log::RunLog;
 use crate::av::output::FileFormat;
+use crate::av::registry;
 use crate::base::cancel::{Cancel, QueueRx, QueueTx, queue};
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::base::time::Rational;
@@ -82,6 +83,7 @@ pub fn run(
         let crew = Crew { scope, plan, cancel, progress, log, span: &span, target: &target };
         crew.start(codecs).map(Stages::join)
     });
+    registry::release_free_memory();
     let renditions = settle(results, cancel).map_err(|e| with_log(e, log))?;
     finish(plan, &span, renditions, progress)
 }
@@ -338,11 +340,15 @@ impl<'scope, 'env> Crew<'scope, 'env> {
         let codec = tracks::codec_of(&settings.encoder);
         let window = (self.span.first, self.span.end);
         let (scaled_tx, scaled_rx) = queue(SCALED_QUEUE, self.cancel, Stage::Filter);
-        let description = filter_description(settings);
+        let scaling = Scaling {
+            width: settings.width,
+            height: settings.height,
+            pixel_format: settings.pixel_format.clone(),
+        };
         let frame_duration = self.plan.timeline.frame_duration();
         let sar = self.plan.facts.video.as_ref().map_or(Rational::from_int(1), |v| v.sample_aspect_ratio);
         stages.workers.push(self.spawn(&format!("scale-{i}"), move || {
-            Filter::new(description, 1, frame_duration, sar, input, scaled_tx).run()
+            Filter::new(scaling, frame_duration, sar, input, scaled_tx).run()
         })?);
         stages.workers.push(self.spawn(&format!("encode-{i}"), move || {
             Encode::new(settings, codec, window, encoder, scaled_rx, output).run()
@@ -421,12 +427,6 @@ impl<'scope, 'env> Crew<'scope, 'env> {
             }
         })
     }
-}
-
-/// Scales to the encoder's size and format; does nothing when both are right already.
-fn filter_description(settings: &VideoSettings) -> String {
-    let VideoSettings { width, height, pixel_format, .. } = settings;
-    format!("scale={width}:{height}:flags=bicubic,format={pixel_format}")
 }
 
 struct CancelOnDrop<'a>(Option<&'a Cancel>);

@@ -25,7 +25,7 @@ pub(super) fn plan(
 ) -> Result<Plan> {
     let mut warnings = facts.warnings.clone();
     let audio = plan_audio(&input, &facts, wish, &mut warnings)?;
-    let video = plan_video(&input, &facts, wish, machine)?;
+    let mut video = plan_video(&input, &facts, wish)?;
     if video.is_none() && audio.is_none() {
         let message =
             format!("{} has no sound, and --audio-codec none leaves nothing to make", input.display());
@@ -47,6 +47,10 @@ pub(super) fn plan(
         (Some(_), Some(f)) => vec![Rendition { name: format!("{}p", f.height), encode: None }],
         _ => vec![Rendition { name: "audio".into(), encode: None }],
     };
+    if let (Some(v), Some(f)) = (&mut video, &facts.video) {
+        let made = renditions.iter().filter_map(|r| r.encode.as_ref()).map(|e| (e.width, e.height));
+        v.decoder_threads = Load::of(f, made).decoder_threads(machine);
+    }
     let fixed_end = wish.end.is_some_and(|end| end < facts.duration);
     Ok(Plan {
         input,
@@ -96,7 +100,7 @@ fn length(input: &Path, facts: &SourceFacts, wish: &Wish) -> Result<Rational> {
     Err(Error::new(ErrorKind::Usage, "bad_request", Stage::Plan, message))
 }
 
-fn plan_video(input: &Path, facts: &SourceFacts, wish: &Wish, machine: Machine) -> Result<Option<VideoPlan>> {
+fn plan_video(input: &Path, facts: &SourceFacts, wish: &Wish) -> Result<Option<VideoPlan>> {
     let Some(video) = &facts.video else { return Ok(None) };
     let copy = wish.video == VideoChoice::Copy;
     if copy {
@@ -104,8 +108,7 @@ fn plan_video(input: &Path, facts: &SourceFacts, wish: &Wish, machine: Machine) 
     } else if !decodable(facts, video.stream) {
         return Err(no_decoder(input, &video.codec, "video"));
     }
-    let decoder_threads = machine.cores.clamp(1, 8);
-    Ok(Some(VideoPlan { stream: video.stream, copy, decoder_threads }))
+    Ok(Some(VideoPlan { stream: video.stream, copy, decoder_threads: 1 }))
 }
 
 fn decodable(facts: &SourceFacts, stream: usize) -> bool {
@@ -234,7 +237,7 @@ fn renditions(
     let VideoChoice::Encode(codec) = wish.video else { return Ok(Vec::new()) };
     let (width, height) = ladder::display_size(video.width, video.height, video.sample_aspect_ratio);
     let sizes = sizes(video, wish, codec, (width, height), timeline.frame_rate());
-    let threads = encoder_threads(machine, sizes.len());
+    let load = Load::of(video, sizes.iter().map(|(_, size, _)| *size));
     let make = |(name, size, rate): (String, (u32, u32), RateWish)| {
         let wish = VideoWish {
             codec,
@@ -245,18 +248,58 @@ fn renditions(
             preset: wish.preset.as_deref(),
             bit_depth: video.bit_depth,
             colour: video.colour,
-            threads,
+            threads: load.encoder_threads(machine, size),
         };
         Ok(Rendition { name, encode: Some(encoders::video(&wish)?) })
     };
     sizes.into_iter().map(make).collect()
 }
 
-/// Threads for each encoder: enough to fill the cores while the decoder and the scalers run too,
-/// not so many that a ladder drowns the machine in threads and memory.
-fn encoder_threads(machine: Machine, renditions: usize) -> u32 {
-    let renditions = u32::try_from(renditions.max(1)).unwrap_or(1);
-    (machine.cores * 3 / 2).div_ceil(renditions).clamp(1, 16).max(machine.cores.min(2))
+/// What a run's codecs have to do for each picture, in decoded pixels.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    decoding: u64,
+    encoding: u64,
+}
+
+/// What encoding a pixel costs, decoding it being 1: low, so that the decoder has some to spare. (On
+/// film, x264 at `veryfast` takes 4.6 times what decoding H.264 takes, and slower presets more.)
+const ENCODING_COST: u64 = 3;
+
+/// More threads than cores by so much keep an encoder's cores busy while its frames wait for each
+/// other.
+const ENCODER_SLACK: (u64, u64) = (3, 2);
+
+const MAX_CODEC_THREADS: u64 = 16;
+
+impl Load {
+    fn of(video: &VideoFacts, made: impl Iterator<Item = (u32, u32)>) -> Self {
+        let decoding = pixels((video.width, video.height)).max(1);
+        Self { decoding, encoding: made.map(|size| ENCODING_COST * pixels(size)).sum() }
+    }
+
+    /// As many as the decoder's share of the work asks for: one more than it needs costs processor
+    /// time and whole pictures of memory, and the cores are the encoders' anyway.
+    fn decoder_threads(self, machine: Machine) -> u32 {
+        let share = (u64::from(machine.cores) * self.decoding).div_ceil(self.decoding + self.encoding);
+        share.clamp(1, MAX_CODEC_THREADS / 2) as u32
+    }
+
+    /// By the encoder's share of the work, with some slack. One whose share is a single core (within
+    /// a twentieth) gets one thread: the renditions of a ladder keep the cores busy among themselves,
+    /// and an encoder without threads of its own ends at once when it is cancelled.
+    fn encoder_threads(self, machine: Machine, size: (u32, u32)) -> u32 {
+        let work = u64::from(machine.cores) * ENCODING_COST * pixels(size);
+        let total = self.decoding + self.encoding;
+        if work * 20 <= total * 21 {
+            return 1;
+        }
+        (work * ENCODER_SLACK.0).div_ceil(total * ENCODER_SLACK.1).clamp(2, MAX_CODEC_THREADS) as u32
+    }
+}
+
+fn pixels((width, height): (u32, u32)) -> u64 {
+    u64::from(width) * u64::from(height)
 }
 
 fn sizes(

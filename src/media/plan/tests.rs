@@ -189,3 +189,22 @@ fn vp9_goes_into_fragments_of_mp4_where_it_is_linked() {
         Err(e) => assert_eq!(e.code(), "no_encoder"),
     }
 }
+
+#[test]
+fn threads_follow_the_work() {
+    let threads = |cores: u32, heights: &[u32]| {
+        let rung = |h: &u32| RenditionWish { name: h.to_string(), height: *h, rate: RateWish::default() };
+        let wish = Wish { renditions: heights.iter().map(rung).collect(), ..Wish::default() };
+        let plan = Plan::new("/f.mkv".into(), film(), &wish, Machine { cores }, &Cancel::new()).unwrap();
+        let encoders = plan.renditions.iter().map(|r| r.encode.as_ref().unwrap().threads);
+        (plan.video.unwrap().decoder_threads, encoders.collect::<Vec<_>>())
+    };
+    assert_eq!(threads(1, &[720]), (1, vec![1]));
+    assert_eq!(threads(2, &[720]), (1, vec![2]));
+    assert_eq!(threads(2, &[360]), (2, vec![1]), "decoding is most of the work");
+    assert_eq!(threads(2, &[1080, 720, 480]), (1, vec![1, 1, 1]));
+    assert_eq!(threads(16, &[720]), (7, vec![14]));
+    let (decoder, encoders) = threads(16, &[1080, 720, 480]);
+    assert!(decoder >= 2 && encoders.is_sorted_by(|a, b| a >= b) && encoders[0] >= 8, "{encoders:?}");
+    assert!(threads(128, &[1080]).1[0] <= 16);
+}
