@@ -34,7 +34,8 @@ impl Scaling {
     fn description(&self, scaler: Scaler) -> String {
         let Self { width, height, pixel_format } = self;
         match scaler {
-            Scaler::Zimg => format!("zscale=w={width}:h={height}:f=bicubic"),
+            // The parameters are swscale's: zimg's own bicubic is softer.
+            Scaler::Zimg => format!("zscale=w={width}:h={height}:f=bicubic:param_a=0:param_b=0.6"),
             Scaler::Swscale => format!("scale={width}:{height}:flags=bicubic,format={pixel_format}"),
         }
     }

@@ -266,9 +266,8 @@ struct Load {
 /// film, x264 at `veryfast` takes 4.6 times what decoding H.264 takes, and slower presets more.)
 const ENCODING_COST: u64 = 3;
 
-/// More threads than cores by so much keep an encoder's cores busy while its frames wait for each
-/// other.
-const ENCODER_SLACK: (u64, u64) = (3, 2);
+/// So many threads for each core of an encoder's share keep it busy while frames wait for each other.
+const ENCODER_SLACK: u64 = 2;
 
 const MAX_CODEC_THREADS: u64 = 16;
 
@@ -294,7 +293,7 @@ impl Load {
         if work * 20 <= total * 21 {
             return 1;
         }
-        (work * ENCODER_SLACK.0).div_ceil(total * ENCODER_SLACK.1).clamp(2, MAX_CODEC_THREADS) as u32
+        (work * ENCODER_SLACK).div_ceil(total).clamp(2, MAX_CODEC_THREADS) as u32
     }
 }
 
