@@ -284,16 +284,18 @@ impl Load {
         share.clamp(1, MAX_CODEC_THREADS / 2) as u32
     }
 
-    /// By the encoder's share of the work, with some slack. One whose share is a single core (within
-    /// a twentieth) gets one thread: the renditions of a ladder keep the cores busy among themselves,
-    /// and an encoder without threads of its own ends at once when it is cancelled.
+    /// By the encoder's share of the work, with some slack. One whose share is well below a core gets
+    /// one thread: the renditions of a ladder keep the cores busy among themselves, and an encoder
+    /// without threads of its own costs less and ends at once when it is cancelled.
     fn encoder_threads(self, machine: Machine, size: (u32, u32)) -> u32 {
         let work = u64::from(machine.cores) * ENCODING_COST * pixels(size);
         let total = self.decoding + self.encoding;
-        if work * 20 <= total * 21 {
+        if work * 4 <= total * 3 {
             return 1;
         }
-        (work * ENCODER_SLACK).div_ceil(total).clamp(2, MAX_CODEC_THREADS) as u32
+        // A twentieth of a core over is no reason for a thread more.
+        let wanted = (work * ENCODER_SLACK * 10).saturating_sub(total).div_ceil(total * 10);
+        wanted.clamp(2, MAX_CODEC_THREADS) as u32
     }
 }
 

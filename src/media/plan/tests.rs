@@ -202,7 +202,8 @@ fn threads_follow_the_work() {
     assert_eq!(threads(1, &[720]), (1, vec![1]));
     assert_eq!(threads(2, &[720]), (1, vec![3]));
     assert_eq!(threads(2, &[360]), (2, vec![1]), "decoding is most of the work");
-    assert_eq!(threads(2, &[1080, 720, 480]), (1, vec![1, 1, 1]));
+    assert_eq!(threads(2, &[1080, 720, 480]), (1, vec![2, 1, 1]));
+    assert_eq!(threads(2, &[720, 480, 360]), (1, vec![2, 1, 1]));
     assert_eq!(threads(16, &[720]), (7, vec![16]));
     let (decoder, encoders) = threads(16, &[1080, 720, 480]);
     assert!(decoder >= 2 && encoders.is_sorted_by(|a, b| a >= b) && encoders[0] >= 8, "{encoders:?}");
