@@ -5,6 +5,7 @@
 //! little before the window (codecs need a run-up), and at the end of the file where the data
 //! really ended. No decoding here.
 
+use super::audio::PRE_ROLL_PACKETS;
 use super::items::{Coded, DataEnd};
 use super::plan::Plan;
 use super::progress::Progress;
@@ -20,9 +21,10 @@ use std::time::Duration;
 
 /// How long opening may take before the storage counts as hanging.
 pub const OPEN_LIMIT: Duration = Duration::from_secs(15);
-/// How much sound is read before a window: eight packets of encoder pre-roll (0.26 s for the longest
-/// packets) and what decoders need to settle (Opus asks for 80 ms, MP3 for a few packets).
-const AUDIO_RUN_UP: Rational = Rational::new(1, 2);
+/// How much sound is read before a window: the encoder's pre-roll (at most 1600 samples in a packet, at
+/// 44.1 kHz) and a quarter of a second in which decoders settle (Opus asks for 80 ms, MP3 for a few
+/// packets).
+const AUDIO_RUN_UP: Rational = Rational::new(PRE_ROLL_PACKETS as i64 * 1600 + 11_025, 44_100);
 /// How far before the wanted time a seek is tried, in seconds, until it lands on a usable key frame:
 /// containers without an index land anywhere.
 const BACK_OFF_S: [i64; 5] = [0, 2, 8, 32, 120];

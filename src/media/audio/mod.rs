@@ -13,7 +13,7 @@ use super::items::{Coded, DataEnd, MuxItem};
 use super::plan::Plan;
 use super::progress::Progress;
 use crate::av::decoder::Decoder;
-use crate::av::encoder::{AudioSettings, Encoder};
+use crate::av::encoder::{AudioSettings, Encoder, SETTLING_PACKETS};
 use crate::av::graph::Graph;
 use crate::av::{AvError, Frame, Packet, Received};
 use crate::base::cancel::{QueueRx, QueueTx, Sent};
@@ -30,9 +30,10 @@ mod splice;
 use line::Line;
 pub use splice::SourceClock;
 
-/// Packets encoded before a window and dropped: after eight, libav's AAC encoder has forgotten how
-/// it began (two leave an audible difference).
-pub const PRE_ROLL_PACKETS: u64 = 8;
+/// Packets encoded before a window and dropped, so that the encoder has forgotten how it began.
+pub const PRE_ROLL_PACKETS: u64 = SETTLING_PACKETS;
+/// Packets that bring the delay of any encoder.
+const FLUSHING_PACKETS: u64 = 16;
 /// Pieces of silence are made in this size, so that an hour without sound costs no memory.
 const SILENCE_PIECE: u64 = 8192;
 /// Positions further than this beyond the title's end are damage, not sound.
@@ -308,7 +309,7 @@ impl<'a> Audio<'a> {
         let last = self.window.end.unwrap_or_else(|| self.grid.packet_count(duration));
         self.window.end = Some(last);
         // Once the line covers the packets themselves, a few frames more bring the encoder's delay.
-        let frames = last.saturating_sub(self.sink.next) + 2 * PRE_ROLL_PACKETS;
+        let frames = last.saturating_sub(self.sink.next) + FLUSHING_PACKETS;
         let samples = frames.saturating_mul(u64::from(self.grid.packet_samples))
             * u64::from(self.clock.sample_rate)
             / u64::from(self.grid.sample_rate.max(1));
