@@ -21,7 +21,9 @@
 //!
 //! Rooms, from the ground up: [`base`] (time, errors, abort flag, publishing of files), [`model`]
 //! (data and pure functions), [`container`] (MPEG-TS, fragmented MP4, codec strings: bytes, pure),
-//! [`av`] (libav, safe), [`media`] (the pipeline), [`store`] (where outputs live), [`cli`]. Who may
+//! [`config`] (settings and path mapping), [`av`] (libav, safe), [`media`] (the pipeline), [`store`]
+//! (where outputs live), [`work`] (one transcode from source to output; the journal of jobs), [`node`]
+//! (what the node tells its orchestrator), [`cli`]. Who may
 //! import whom is a table in `tests/architecture.rs`, which enforces it.
 //!
 //! Reading order for the first day: `README.md`, this page, `media/pipeline.rs`,
@@ -30,7 +32,10 @@
 pub mod av;
 pub mod base;
 pub mod cli;
+pub mod config;
 pub mod container;
 pub mod media;
 pub mod model;
+pub mod node;
 pub mod store;
+pub mod work;

@@ -8,7 +8,7 @@ use sprocket::media::inspect::inspect;
 use sprocket::media::pipeline::{self, Target};
 use sprocket::media::plan::{Machine, Plan};
 use sprocket::media::progress::Progress;
-use sprocket::model::job::{RateWish, RenditionWish, SegmentType, Wish};
+use sprocket::model::job::{RenditionWish, SegmentType, Wish};
 use sprocket::model::timeline::Window;
 use sprocket::store::hls_dir::HlsDir;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ fn start_and_cancel_at_any_moment_leaves_no_thread_descriptor_file_or_memory() {
         return support::run::skip("no H.264 encoder");
     }
     let facts = inspect(&source, &Cancel::new(), &RunLog::new(), Duration::from_secs(10)).expect("facts");
-    let rung = |height: u32| RenditionWish { name: format!("{height}p"), height, rate: RateWish::default() };
+    let rung = |height: u32| RenditionWish::new(format!("{height}p"), height);
     let height = facts.video.as_ref().expect("a picture").height;
     // For a film of 1080 lines 720, 480 and 360, as the benchmark's ladder.
     let ladder = vec![rung(height * 2 / 3), rung(height * 4 / 9), rung(height / 3)];

@@ -56,7 +56,7 @@ fn plan(source: &Path, kind: SegmentType) -> Option<Plan> {
     support::h264_encoder()?;
     let (cancel, log) = (Cancel::new(), RunLog::new());
     let facts = inspect(source, &cancel, &log, Duration::from_secs(10)).expect("a readable source");
-    let rendition = RenditionWish { name: "t".into(), height: 180, rate: RateWish::default() };
+    let rendition = RenditionWish::new("t", 180);
     let wish = Wish {
         format: Format::Hls(kind),
         renditions: vec![rendition],

@@ -83,7 +83,7 @@ pub fn work(args: &[OsString]) -> Result<()> {
 fn rendition(arg: &OsString) -> Result<RenditionWish> {
     let arg = arg.to_string_lossy();
     let (name, height) = arg.split_once(':').ok_or("a rendition is NAME:HEIGHT")?;
-    Ok(RenditionWish { name: name.to_owned(), height: height.parse()?, rate: RateWish::default() })
+    Ok(RenditionWish::new(name, height.parse()?))
 }
 
 /// The same as the arguments in [`command`].

@@ -73,7 +73,7 @@ impl ReadAhead {
         let (opened_tx, opened) = bounded(1);
         let (finished_tx, finished) = bounded::<()>(0);
         let reader_path = path.to_owned();
-        let spawned = thread::Builder::new().name("reader".into()).spawn(move || {
+        let spawned = thread::Builder::new().name("read-ahead".into()).spawn(move || {
             let _finished = finished_tx;
             reader(&reader_path, &opened_tx, &jumps, &chunk_tx);
         });

@@ -8,7 +8,7 @@
 
 use super::error::{Error, Result, Stage};
 use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ pub struct Cancel {
 #[derive(Debug)]
 struct Shared {
     flag: AtomicBool,
+    looks: AtomicU64,
     /// Dropped to wake the waiters.
     guard: Mutex<Option<Sender<()>>>,
 }
@@ -36,7 +37,8 @@ impl Cancel {
     /// A flag that is not set.
     pub fn new() -> Self {
         let (guard, closed) = bounded(0);
-        let shared = Shared { flag: AtomicBool::new(false), guard: Mutex::new(Some(guard)) };
+        let shared =
+            Shared { flag: AtomicBool::new(false), looks: AtomicU64::new(0), guard: Mutex::new(Some(guard)) };
         Self { shared: Arc::new(shared), closed }
     }
 
@@ -51,9 +53,17 @@ impl Cancel {
         self.shared.flag.load(Ordering::Relaxed)
     }
 
-    /// An error when the flag is set, so that a loop can say `cancel.check(stage)?`.
+    /// An error when the flag is set, so that a loop can say `cancel.check(stage)?`. The look is
+    /// counted ([`Cancel::looks`]).
     pub fn check(&self, stage: Stage) -> Result<()> {
+        self.shared.looks.fetch_add(1, Ordering::Relaxed);
         if self.is_cancelled() { Err(Error::cancelled(stage)) } else { Ok(()) }
+    }
+
+    /// How often the run's stages have looked. They look with every item that they pass on, so a run
+    /// whose count stands still is stuck: in a read that hangs, a codec that does not come back.
+    pub fn looks(&self) -> u64 {
+        self.shared.looks.load(Ordering::Relaxed)
     }
 
     /// A channel that is closed when the flag is set, for `select!`.

@@ -36,6 +36,11 @@ impl TempFile {
         Ok(Self { path: target.with_file_name(temp), target: target.to_owned(), published: false })
     }
 
+    /// The same under a temporary name of the caller's choice, in the folder of `target`.
+    pub fn named(path: PathBuf, target: &Path) -> Self {
+        Self { path, target: target.to_owned(), published: false }
+    }
+
     /// The temporary path.
     pub fn path(&self) -> &Path {
         &self.path

@@ -182,6 +182,7 @@ impl TranscodeArgs {
             video: self.video(),
             rate: RateWish { crf: self.crf, bitrate_bps: self.bitrate },
             preset: self.preset.clone(),
+            max_fps: None,
             audio: self.audio(),
             audio_bitrate_bps: self.audio_bitrate,
             channels: self.channels,

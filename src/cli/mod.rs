@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 pub mod args;
+pub mod config;
 pub mod inspect;
 pub mod progress;
 mod signals;
@@ -45,6 +46,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print the effective configuration, and for each value where it came from
+    Config {
+        /// The configuration file [default: $SPROCKET_CONFIG, ./sprocket.yaml, /etc/sprocket/sprocket.yaml]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
 }
 
 /// Parses the arguments, does as they say, and returns the exit code.
@@ -74,6 +81,7 @@ fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Transcode(args) => transcode::run(&args, &cancel),
         Command::Inspect { input, json } => inspect::run(&input, json, &cancel),
+        Command::Config { config } => config::run(config.as_deref()),
     }
 }
 

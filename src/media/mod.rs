@@ -19,3 +19,7 @@ pub mod progress;
 pub mod retime;
 mod tracks;
 pub mod verify;
+
+// What a caller hands to a run or says about it, so that the rooms above need not know `av`.
+pub use crate::av::log::RunLog;
+pub use crate::av::registry::libav_version;

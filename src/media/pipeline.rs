@@ -47,6 +47,10 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 /// complete, since it looks ahead.
 pub const PRE_ROLL_FRAMES: u64 = 25;
 
+/// How the names of all threads begin in which libav runs. Threads that codecs start take over the
+/// name of the thread that opened them, so this counts them all.
+pub const CODEC_THREAD: &str = "av-";
+
 /// Where the output goes.
 pub enum Target {
     /// Segments, as each is finished.
@@ -62,6 +66,16 @@ pub struct Outcome {
     pub timeline: Timeline,
     /// The renditions, in the plan's order.
     pub renditions: Vec<MadeRendition>,
+}
+
+impl Outcome {
+    /// Counts in what an earlier run had made of a rendition before this run's window.
+    pub fn count_earlier(&mut self, rendition: usize, frames: u64, audio_packets: u64) {
+        if let Some(made) = self.renditions.get_mut(rendition) {
+            made.frames += frames;
+            made.audio_packets += audio_packets;
+        }
+    }
 }
 
 /// Makes the window's segments (or the whole file). Returns when every thread has ended.
@@ -290,7 +304,8 @@ impl<'scope, 'env> Crew<'scope, 'env> {
             }
             result
         };
-        let started = thread::Builder::new().name(name.into()).spawn_scoped(self.scope, body);
+        let started =
+            thread::Builder::new().name(format!("{CODEC_THREAD}{name}")).spawn_scoped(self.scope, body);
         started.map_err(|e| {
             self.cancel.cancel();
             Error::internal(Stage::Plan, format!("cannot start a thread: {e}"))

@@ -13,6 +13,8 @@ pub struct Progress {
     started: Instant,
     duration_ms: AtomicI64,
     first_ms: AtomicI64,
+    /// What an earlier process had made.
+    earlier_ms: AtomicI64,
     position_ms: AtomicI64,
     frames: AtomicU64,
     damaged: AtomicU64,
@@ -54,12 +56,18 @@ impl Progress {
             started: Instant::now(),
             duration_ms: AtomicI64::new(0),
             first_ms: AtomicI64::new(0),
+            earlier_ms: AtomicI64::new(0),
             position_ms: AtomicI64::new(0),
             frames: AtomicU64::new(0),
             damaged: AtomicU64::new(0),
             published: AtomicBool::new(false),
             warnings: Mutex::default(),
         }
+    }
+
+    /// So much of the title was made by an earlier process: it counts as done from the start.
+    pub fn continues_at(&self, time: Rational) {
+        self.earlier_ms.store(time.to_ms(), Relaxed);
     }
 
     /// What the run will make: from `first` to `end`, in title time.
@@ -105,12 +113,17 @@ impl Progress {
     }
 
     fn snapshot_after(&self, elapsed: Duration) -> Snapshot {
+        let earlier_ms = self.earlier_ms.load(Relaxed);
         let duration_ms = self.duration_ms.load(Relaxed);
+        let made_ms = self.position_ms.load(Relaxed).clamp(0, duration_ms.max(0));
         let published = self.published.load(Relaxed);
-        let position_ms = self.position_ms.load(Relaxed).clamp(0, duration_ms.max(0));
+        let (position_ms, duration_ms) = match duration_ms {
+            0 => (0, 0),
+            _ => (made_ms + earlier_ms, duration_ms + earlier_ms),
+        };
         let frames = self.frames.load(Relaxed);
         let seconds = elapsed.as_secs_f64().max(1e-3);
-        let speed = position_ms as f64 / 1000.0 / seconds;
+        let speed = made_ms as f64 / 1000.0 / seconds;
         // What follows decoding (encoders' delay, publishing, the check) is the last per cent.
         let percent = (duration_ms > 0).then(|| (position_ms as f64 * 99.0 / duration_ms as f64).min(99.0));
         let eta_ms =
@@ -145,6 +158,12 @@ mod tests {
             last = now;
         }
         assert_eq!(p.snapshot().frames, 150);
+        let resumed = Progress::new();
+        resumed.continues_at(Rational::from_int(30));
+        resumed.set_span(Rational::from_int(30), Rational::from_int(40));
+        resumed.decoded(Rational::from_int(31), 25);
+        let now = resumed.snapshot_after(Duration::from_secs(1));
+        assert_eq!((now.position_ms, now.duration_ms, now.speed), (31_000, 40_000, 1.0));
         p.published();
         assert_eq!((p.snapshot().percent, p.snapshot().position_ms), (Some(100.0), 10_000));
     }

@@ -1,6 +1,6 @@
 //! What somebody wants made: the words of the job document and of the command line, validated.
 //!
-//! What enters: values that the command line (later: the job document) parsed. What leaves: a
+//! What enters: values that the command line or the job document parsed. What leaves: a
 //! [`Wish`] that `media::plan` turns into stages. No defaults are applied here that depend on the
 //! source; those are the planner's.
 
@@ -65,10 +65,22 @@ pub struct RateWish {
 pub struct RenditionWish {
     /// Name: folder in HLS outputs.
     pub name: String,
-    /// Height in pixels.
+    /// Height in pixels; 0 for a copied picture, which keeps its own.
     pub height: u32,
+    /// Codec, or copy; `None` takes the job's.
+    pub video: Option<VideoChoice>,
     /// Rate control; empty takes the job's.
     pub rate: RateWish,
+    /// Encoder preset in the encoder's own words; `None` takes the job's where the codec is the job's
+    /// too, else our default.
+    pub preset: Option<String>,
+}
+
+impl RenditionWish {
+    /// A rendition of that height; everything else as the job says.
+    pub fn new(name: impl Into<String>, height: u32) -> Self {
+        Self { name: name.into(), height, video: None, rate: RateWish::default(), preset: None }
+    }
 }
 
 /// Everything about one transcode but its paths.
@@ -80,12 +92,15 @@ pub struct Wish {
     pub segment_seconds: Rational,
     /// Sizes by name; empty asks for the automatic ladder (HLS) or the source's own height.
     pub renditions: Vec<RenditionWish>,
-    /// Picture.
+    /// Picture of renditions without their own codec.
     pub video: VideoChoice,
     /// Rate control for renditions without their own.
     pub rate: RateWish,
     /// Encoder preset in the encoder's own words; `None` takes our default.
     pub preset: Option<String>,
+    /// The most frames each second of the grid that all renditions share; `None` leaves the limit to
+    /// the planner.
+    pub max_fps: Option<Rational>,
     /// Sound.
     pub audio: AudioChoice,
     /// Bits each second of sound; `None` takes the default for codec and channels.
@@ -107,6 +122,7 @@ impl Default for Wish {
             video: VideoChoice::Encode(VideoCodec::H264),
             rate: RateWish::default(),
             preset: None,
+            max_fps: None,
             audio: AudioChoice::Encode(AudioCodec::Aac),
             audio_bitrate_bps: None,
             channels: 2,
@@ -129,12 +145,26 @@ impl Wish {
         Err(Error::new(ErrorKind::Usage, "bad_request", Stage::Plan, faults.join("; ")))
     }
 
+    /// Whether the picture's packets are to be taken as they are. After [`Wish::validate`] a copied
+    /// picture is the only rendition.
+    pub fn copies_video(&self) -> bool {
+        let first = self.renditions.first().and_then(|r| r.video);
+        first.unwrap_or(self.video) == VideoChoice::Copy
+    }
+
     fn check_codecs(&self, faults: &mut Vec<String>) {
-        let ts = matches!(self.format, Format::Ts | Format::Hls(SegmentType::Ts));
-        if let (true, VideoChoice::Encode(codec @ (VideoCodec::Vp9 | VideoCodec::Av1))) = (ts, self.video) {
-            faults.push(format!(
-                "MPEG-TS cannot carry {codec:?}: use --segment-type fmp4, --format mp4 or mkv"
-            ));
+        let ts = self.format.is_ts();
+        let own = self.renditions.iter().map(|r| r.video.unwrap_or(self.video));
+        let job = self.renditions.is_empty().then_some(self.video);
+        let mut told = Vec::new();
+        for choice in own.chain(job) {
+            let VideoChoice::Encode(codec @ (VideoCodec::Vp9 | VideoCodec::Av1)) = choice else { continue };
+            if ts && !told.contains(&codec) {
+                told.push(codec);
+                faults.push(format!(
+                    "MPEG-TS cannot carry {codec:?}: use --segment-type fmp4, --format mp4 or mkv"
+                ));
+            }
         }
         if ts && self.audio == AudioChoice::Encode(AudioCodec::Opus) {
             faults.push(
@@ -144,10 +174,26 @@ impl Wish {
         if self.audio == AudioChoice::Encode(AudioCodec::Mp3) {
             faults.push("MP3 can be copied but not encoded: use aac".into());
         }
-        if self.video == VideoChoice::Copy && !self.renditions.is_empty() {
+        self.check_copy(faults);
+    }
+
+    /// A copied picture keeps its size and is alone: a ladder with it in would have cuts in other places.
+    fn check_copy(&self, faults: &mut Vec<String>) {
+        if self.video == VideoChoice::Copy && self.renditions.iter().any(|r| r.video.is_none()) {
             faults.push(
                 "a copied picture keeps its size: leave out --rendition or choose a --video-codec".into(),
             );
+        }
+        for r in self.renditions.iter().filter(|r| r.video == Some(VideoChoice::Copy)) {
+            if self.renditions.len() > 1 {
+                faults.push(format!("rendition {}: a copied picture has to be the only one", r.name));
+            }
+            if r.height != 0 || r.rate != RateWish::default() || r.preset.is_some() {
+                faults.push(format!(
+                    "rendition {}: a copied picture keeps its size and its bits: leave out height, bit rate, crf and preset",
+                    r.name
+                ));
+            }
         }
     }
 
@@ -174,6 +220,9 @@ impl Wish {
                 faults.push("--crf has to be between 0 and 63".into());
             }
         }
+        if self.max_fps.is_some_and(|fps| !fps.is_positive()) {
+            faults.push("the limit of the frame rate has to be above 0".into());
+        }
         if self.audio_bitrate_bps.is_some_and(|b| !(6_000..=1_024_000).contains(&b)) {
             faults.push("--audio-bitrate has to be between 6000 and 1024000 bits each second".into());
         }
@@ -193,13 +242,21 @@ impl Wish {
                     r.name
                 ));
             }
-            if !(16..=8192).contains(&r.height) {
+            let copied = r.video == Some(VideoChoice::Copy);
+            if !copied && !(16..=8192).contains(&r.height) {
                 faults.push(format!("rendition {}: the height has to be between 16 and 8192", r.name));
             }
             if self.renditions.iter().take(i).any(|earlier| earlier.name == r.name) {
                 faults.push(format!("rendition name {} is there twice", r.name));
             }
         }
+    }
+}
+
+impl Format {
+    /// Whether the samples travel in MPEG-TS, which cannot carry every codec.
+    pub fn is_ts(self) -> bool {
+        matches!(self, Self::Ts | Self::Hls(SegmentType::Ts))
     }
 }
 
@@ -215,7 +272,7 @@ mod tests {
 
     #[test]
     fn every_fault_is_named_at_once() {
-        let twin = |name: &str| RenditionWish { name: name.into(), height: 720, rate: RateWish::default() };
+        let twin = |name: &str| RenditionWish::new(name, 720);
         let wish = Wish {
             video: VideoChoice::Encode(VideoCodec::Vp9),
             renditions: vec![twin("a"), twin("a"), twin("../b")],
@@ -228,5 +285,41 @@ mod tests {
             assert!(err.message().contains(part), "{part} is missing in {err}");
         }
         assert_eq!(Wish::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn each_rendition_may_have_a_codec_but_a_copied_picture_is_alone_and_bare() {
+        let rendition = |video| RenditionWish { video: Some(video), ..RenditionWish::new("a", 720) };
+        let faults = |renditions: Vec<RenditionWish>| {
+            let wish = Wish { renditions, ..Wish::default() };
+            wish.validate().err().map(|e| e.message().to_owned())
+        };
+        let copy = RenditionWish { height: 0, ..rendition(VideoChoice::Copy) };
+        assert_eq!(faults(vec![rendition(VideoChoice::Encode(VideoCodec::Hevc))]), None);
+        let vp9 = faults(vec![rendition(VideoChoice::Encode(VideoCodec::Vp9))]).unwrap();
+        assert!(vp9.starts_with("MPEG-TS cannot carry Vp9"), "{vp9}");
+        assert_eq!(faults(vec![copy.clone()]), None);
+        assert!(Wish { renditions: vec![copy.clone()], ..Wish::default() }.copies_video());
+        let two = faults(vec![copy.clone(), RenditionWish::new("b", 360)]).unwrap();
+        assert_eq!(two, "rendition a: a copied picture has to be the only one");
+        for dressed in [
+            RenditionWish { height: 720, ..copy.clone() },
+            RenditionWish { preset: Some("fast".into()), ..copy.clone() },
+            RenditionWish { rate: RateWish { crf: Some(20.0), bitrate_bps: None }, ..copy },
+        ] {
+            let told = faults(vec![dressed]).unwrap();
+            assert!(told.starts_with("rendition a: a copied picture keeps its size and its bits"), "{told}");
+        }
+        let job = Wish { video: VideoChoice::Copy, ..Wish::default() };
+        assert!(job.copies_video() && job.validate().is_ok());
+        let scaled = Wish { renditions: vec![RenditionWish::new("a", 720)], ..job };
+        assert!(
+            scaled
+                .validate()
+                .unwrap_err()
+                .message()
+                .starts_with("a copied picture keeps its size: leave out")
+        );
+        assert!(Wish { max_fps: Some(Rational::ZERO), ..Wish::default() }.validate().is_err());
     }
 }

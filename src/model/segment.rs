@@ -16,6 +16,8 @@ pub struct Segment {
     pub end: Rational,
     /// Video frames (or, without video, audio packets) in it.
     pub frames: u64,
+    /// Packets of sound in it.
+    pub audio_packets: u64,
     /// The bytes of the file.
     pub data: Vec<u8>,
 }

@@ -10,8 +10,10 @@
 //! What enters: finished segments of the renditions, from their mux threads, and at the end what the
 //! playlists say of each rendition. What leaves: the folder under its name. Until then everything
 //! lies in a hidden folder beside it ([`HlsDir::folder`]), which [`HlsDir::publish`] renames and
-//! dropping removes. What is synced when: `docs/DURABILITY.md`.
+//! dropping removes, unless it is kept for a later process ([`HlsDir::keep`], `resume.rs`). What is
+//! synced when: `docs/DURABILITY.md`.
 
+use super::claim::Claim;
 use super::place::{self, Found, Parents, io};
 use super::sync::Syncer;
 use crate::base::error::{Error, ErrorKind, Result, Stage};
@@ -26,8 +28,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 mod playlists;
+mod resume;
 #[cfg(test)]
 mod tests;
+
+pub use resume::Done;
 
 /// File name of the multivariant playlist.
 pub const MASTER: &str = "master.m3u8";
@@ -61,7 +66,14 @@ pub struct HlsDir {
     parents: Option<Parents>,
     target: PathBuf,
     overwrite: bool,
-    published: bool,
+    /// The job that it is made for; `None` for the command line.
+    claim: Option<Claim>,
+    /// What an earlier process had made.
+    resumed: Vec<Done>,
+    /// Segments of each rendition that an earlier process had made.
+    first_segment: u64,
+    /// Published, or kept for a later process.
+    stays: bool,
 }
 
 /// What the mux threads write through.
@@ -87,6 +99,8 @@ struct WrittenSegment {
     start: Rational,
     end: Rational,
     bytes: u64,
+    frames: u64,
+    audio_packets: u64,
 }
 
 impl HlsDir {
@@ -108,15 +122,103 @@ impl HlsDir {
         check(&target, overwrite)?;
         let parents = Parents::of(&target)?;
         let folder = make_beside(&target, "")?;
-        let renditions = names.iter().map(|_| Mutex::default()).collect();
-        let shared = Shared { folder, segment_type, renditions, names, syncer: Syncer::start()? };
-        let this =
-            Self { shared: Arc::new(shared), parents: Some(parents), target, overwrite, published: false };
-        for name in &this.shared.names {
-            let folder = this.folder().join(name);
-            fs::create_dir(&folder).map_err(|e| io("make the folder", &folder, &e))?;
-        }
+        let written = names.iter().map(|_| Written::default()).collect();
+        let shared = Shared::new(folder, segment_type, names, written, Syncer::start(None)?);
+        let this = Self::with(shared, parents, target, overwrite, None);
+        this.make_rendition_folders()?;
         Ok(this)
+    }
+
+    /// As [`HlsDir::create`] for a job: what an earlier process has made for the same claim is gone on
+    /// with ([`HlsDir::first_segment`] says from where); what it has made otherwise is removed.
+    /// `at_most` segments of each rendition are kept, so that there is something left to do.
+    ///
+    /// # Errors
+    /// As [`HlsDir::create`].
+    pub fn create_for(
+        claim: &Claim,
+        target: &Path,
+        overwrite: bool,
+        segment_type: SegmentType,
+        names: Vec<String>,
+        at_most: u64,
+    ) -> Result<Self> {
+        let target = place::resolve(target)?;
+        check(&target, overwrite)?;
+        let parents = Parents::of(&target)?;
+        let folder = Claim::temp_beside(&claim.job, &target);
+        let extension = extension(segment_type);
+        let kept = match resume::read(&folder, claim, &names, extension, at_most) {
+            Some(kept) => resume::clean(&folder, &names, &kept, extension).map(|()| kept)?,
+            None => {
+                super::claim::discard(&claim.job, &target)?;
+                fs::create_dir(&folder).map_err(|e| io("make the folder", &folder, &e))?;
+                names.iter().map(|_| Written::default()).collect()
+            }
+        };
+        let first_segment = kept.first().map_or(0, |w: &Written| w.segments.len() as u64);
+        let renditions: Vec<_> = kept.into_iter().map(Mutex::new).collect();
+        let log = resume::start_log(&folder, claim, &renditions)?;
+        let written = renditions.into_iter().map(|w| w.into_inner().unwrap_or_default()).collect();
+        let shared = Shared::new(folder, segment_type, names, written, Syncer::start(Some(log))?);
+        let mut this = Self::with(shared, parents, target, overwrite, Some(claim.clone()));
+        (this.first_segment, this.resumed) = (first_segment, this.shared.sums());
+        this.make_rendition_folders()?;
+        Ok(this)
+    }
+
+    fn with(
+        shared: Shared,
+        parents: Parents,
+        target: PathBuf,
+        overwrite: bool,
+        claim: Option<Claim>,
+    ) -> Self {
+        Self {
+            shared: Arc::new(shared),
+            parents: Some(parents),
+            target,
+            overwrite,
+            claim,
+            resumed: Vec::new(),
+            first_segment: 0,
+            stays: false,
+        }
+    }
+
+    fn make_rendition_folders(&self) -> Result<()> {
+        for name in &self.shared.names {
+            let folder = self.folder().join(name);
+            match fs::create_dir(&folder) {
+                Err(e) if e.kind() != IoKind::AlreadyExists => {
+                    return Err(io("make the folder", &folder, &e));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The first segment that is still to be made.
+    pub fn first_segment(&self) -> u64 {
+        self.first_segment
+    }
+
+    /// What an earlier process had made of each rendition before [`HlsDir::first_segment`]; empty when
+    /// nothing.
+    pub fn resumed(&self) -> &[Done] {
+        &self.resumed
+    }
+
+    /// Leaves the folder for a later process to go on with. What is not on the disk yet is synced.
+    pub fn keep(mut self) {
+        if let Err(e) = self.shared.syncer.finish() {
+            tracing::warn!("{} is kept, but not all of it is on the disk: {e}", self.folder().display());
+        }
+        self.stays = true;
+        if let Some(Err(e)) = self.parents.take().map(Parents::keep) {
+            tracing::warn!("the folder above {}: {e}", self.folder().display());
+        }
     }
 
     /// The temporary folder, laid out as the final one.
@@ -159,6 +261,10 @@ impl HlsDir {
     /// there again then.
     pub fn publish(mut self) -> Result<()> {
         self.shared.syncer.finish()?;
+        if self.claim.is_some() {
+            let log = self.folder().join(resume::LOG);
+            fs::remove_file(&log).map_err(|e| io("remove", &log, &e))?;
+        }
         for name in &self.shared.names {
             sync_folder(&self.folder().join(name))?;
         }
@@ -167,7 +273,7 @@ impl HlsDir {
             Found::Folder => self.swap()?,
             _ => self.rename_to_target()?,
         }
-        self.published = true;
+        self.stays = true;
         sync_folder_of(&self.target)?;
         self.parents.take().map_or(Ok(()), Parents::keep)
     }
@@ -182,7 +288,10 @@ impl HlsDir {
     /// Puts the new folder in the place of the old one. A rename cannot replace a folder that has
     /// something in it, so the old one steps aside first, and back if the new one cannot come.
     fn swap(&self) -> Result<()> {
-        let aside = make_beside(&self.target, "old-")?;
+        let aside = match &self.claim {
+            Some(claim) => make_again(Claim::aside_beside(&claim.job, &self.target))?,
+            None => make_beside(&self.target, "old-")?,
+        };
         // Over the empty folder that reserved the name.
         if let Err(e) = fs::rename(&self.target, &aside) {
             let _ = fs::remove_dir(&aside);
@@ -205,7 +314,7 @@ impl HlsDir {
 
 impl Drop for HlsDir {
     fn drop(&mut self) {
-        if !self.published {
+        if !self.stays {
             // Closes the files first: a network file system keeps removed open files under other names.
             let _ = self.shared.syncer.finish();
             remove(&self.shared.folder);
@@ -218,22 +327,39 @@ impl SegmentSink for Shared {
         if data.is_empty() {
             return Ok(());
         }
-        self.write(&self.rendition_folder(rendition)?.join(INIT), data)?;
+        let path = self.rendition_folder(rendition)?.join(INIT);
+        if self.written(rendition)?.lock().unwrap_or_else(PoisonError::into_inner).init_bytes.is_some() {
+            return same_init(&path, data);
+        }
+        self.write(&path, data, None)?;
         self.written(rendition)?.lock().unwrap_or_else(PoisonError::into_inner).init_bytes =
             Some(data.len() as u64);
         Ok(())
     }
 
     fn segment(&self, segment: Segment) -> Result<()> {
-        let Segment { rendition, index, start, end, data, .. } = segment;
-        self.write(&self.rendition_folder(rendition)?.join(self.segment_name(index)), &data)?;
-        let segment = WrittenSegment { index, start, end, bytes: data.len() as u64 };
+        let Segment { rendition, index, start, end, frames, audio_packets, data } = segment;
+        let bytes = data.len() as u64;
+        let segment = WrittenSegment { index, start, end, bytes, frames, audio_packets };
+        let path = self.rendition_folder(rendition)?.join(self.segment_name(index));
+        self.write(&path, &data, Some(resume::Line::of(rendition, &segment).render()))?;
         self.written(rendition)?.lock().unwrap_or_else(PoisonError::into_inner).segments.push(segment);
         Ok(())
     }
 }
 
 impl Shared {
+    fn new(
+        folder: PathBuf,
+        segment_type: SegmentType,
+        names: Vec<String>,
+        written: Vec<Written>,
+        syncer: Syncer,
+    ) -> Self {
+        let renditions = written.into_iter().map(Mutex::new).collect();
+        Self { folder, segment_type, renditions, names, syncer }
+    }
+
     fn written(&self, rendition: usize) -> Result<&Mutex<Written>> {
         let unknown = || Error::internal(Stage::Publish, format!("there is no rendition {rendition}"));
         self.renditions.get(rendition).ok_or_else(unknown)
@@ -245,14 +371,14 @@ impl Shared {
     }
 
     fn segment_name(&self, index: u64) -> String {
-        let extension = if self.segment_type == SegmentType::Ts { "ts" } else { "m4s" };
-        format!("{index}.{extension}")
+        format!("{index}.{}", extension(self.segment_type))
     }
 
-    fn write(&self, path: &Path, data: &[u8]) -> Result<()> {
+    /// Writes a whole file and has it synced; `line` goes to the log of what is on the disk then.
+    fn write(&self, path: &Path, data: &[u8], line: Option<String>) -> Result<()> {
         let written = File::create_new(path).and_then(|mut file| file.write_all(data).map(|()| file));
         let file = written.map_err(|e| io("write", path, &e))?;
-        self.syncer.sync(file, path.to_owned())
+        self.syncer.sync(file, path.to_owned(), line)
     }
 
     fn check_sizes(&self) -> Result<()> {
@@ -265,6 +391,17 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// The segments of an earlier process play only with the init segment that they were made with.
+fn same_init(path: &Path, data: &[u8]) -> Result<()> {
+    let there = fs::read(path).map_err(|e| io("read", path, &e))?;
+    if there == data {
+        return Ok(());
+    }
+    let message =
+        format!("{}: an earlier process made another init segment for the same job", path.display());
+    Err(Error::new(ErrorKind::Internal, "init_differs", Stage::Publish, message))
 }
 
 fn check_size(path: &Path, expected: u64) -> Result<()> {
@@ -296,7 +433,7 @@ fn check(target: &Path, overwrite: bool) -> Result<Found> {
 }
 
 /// Refuses a folder in which anything else lies than an earlier output: replacing removes it all.
-fn check_ours(folder: &Path) -> Result<()> {
+pub(super) fn check_ours(folder: &Path) -> Result<()> {
     for entry in entries(folder)? {
         let known = entry.file_name().is_some_and(|name| name == MASTER) && is_file(&entry);
         if !known && !is_rendition(&entry)? {
@@ -333,6 +470,20 @@ fn is_file(path: &Path) -> bool {
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let read = fs::read_dir(folder).and_then(|list| list.map(|entry| entry.map(|e| e.path())).collect());
     read.map_err(|e| io("read the folder", folder, &e))
+}
+
+/// An empty folder of that name, whatever an earlier process of the same job has left there.
+fn make_again(folder: PathBuf) -> Result<PathBuf> {
+    match fs::remove_dir_all(&folder) {
+        Err(e) if e.kind() != IoKind::NotFound => return Err(io("remove", &folder, &e)),
+        _ => {}
+    }
+    fs::create_dir(&folder).map_err(|e| io("make the folder", &folder, &e))?;
+    Ok(folder)
+}
+
+fn extension(segment_type: SegmentType) -> &'static str {
+    if segment_type == SegmentType::Ts { "ts" } else { "m4s" }
 }
 
 /// Makes a hidden folder beside `target` whose name nobody else has.

@@ -3,6 +3,7 @@
 //! What enters: the wished path, and what libav's muxer has written to [`OutputFile::path`]. What
 //! leaves: the file under its name, on the disk, or nothing at all.
 
+use super::claim::Claim;
 use super::place::{self, Found, Parents};
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::base::fs::TempFile;
@@ -35,6 +36,21 @@ impl OutputFile {
         check(&target, overwrite)?;
         let parents = Parents::of(&target)?;
         let temp = reserve(&target)?;
+        Ok(Self { temp, parents, target, overwrite })
+    }
+
+    /// As [`OutputFile::create`] for a job, under the job's own temporary name: what a killed process
+    /// of the same job has left there is replaced. Single files are always made from their beginning.
+    ///
+    /// # Errors
+    /// As [`OutputFile::create`].
+    pub fn create_for(claim: &Claim, target: &Path, overwrite: bool) -> Result<Self> {
+        let target = place::resolve(target)?;
+        check(&target, overwrite)?;
+        let parents = Parents::of(&target)?;
+        super::claim::discard(&claim.job, &target)?;
+        let temp = TempFile::named(Claim::temp_beside(&claim.job, &target), &target);
+        File::create_new(temp.path()).map_err(|e| place::io("create", temp.path(), &e))?;
         Ok(Self { temp, parents, target, overwrite })
     }
 

@@ -58,7 +58,7 @@ pub fn rendition(text: &str) -> Result<RenditionWish, String> {
     let (Some(name), Some(height)) = (parts.next(), parts.next()) else { return Err(form.into()) };
     let height = height.parse().map_err(|_| format!("{form}: {height:?} is not a height in pixels"))?;
     let bitrate_bps = parts.next().map(bitrate).transpose().map_err(|e| format!("{form}: {e}"))?;
-    Ok(RenditionWish { name: name.to_owned(), height, rate: RateWish { crf: None, bitrate_bps } })
+    Ok(RenditionWish { rate: RateWish { crf: None, bitrate_bps }, ..RenditionWish::new(name, height) })
 }
 
 /// Digits, and a point with digits behind it.

@@ -68,9 +68,8 @@ fn times_are_exact_in_every_spelling() {
 #[test]
 fn renditions_have_a_name_a_height_and_maybe_a_bit_rate() {
     let wish = |name: &str, height, bitrate_bps| RenditionWish {
-        name: name.into(),
-        height,
         rate: RateWish { crf: None, bitrate_bps },
+        ..RenditionWish::new(name, height)
     };
     assert_eq!(rendition("hd:720:3M"), Ok(wish("hd", 720, Some(3_000_000))));
     assert_eq!(rendition("480p:480"), Ok(wish("480p", 480, None)));
@@ -161,12 +160,13 @@ fn every_word_of_the_contract_reaches_the_wish() {
         format: Format::Hls(SegmentType::Fmp4),
         segment_seconds: Rational::new(1001, 500),
         renditions: vec![
-            RenditionWish { name: "a".into(), height: 720, rate: rate(Some(3_000_000)) },
-            RenditionWish { name: "b".into(), height: 360, rate: rate(None) },
+            RenditionWish { rate: rate(Some(3_000_000)), ..RenditionWish::new("a", 720) },
+            RenditionWish::new("b", 360),
         ],
         video: VideoChoice::Encode(VideoCodec::Hevc),
         rate: RateWish { crf: Some(21.5), bitrate_bps: Some(2_000_000) },
         preset: Some("fast".into()),
+        max_fps: None,
         audio: AudioChoice::Encode(AudioCodec::Ac3),
         audio_bitrate_bps: Some(192_000),
         channels: 6,

@@ -235,6 +235,7 @@ impl SegmentMux<'_> {
             start,
             end: end_time,
             frames,
+            audio_packets: audio.len() as u64,
             data,
         })
     }

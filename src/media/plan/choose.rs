@@ -6,7 +6,7 @@ use crate::base::cancel::Cancel;
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::base::time::{Rational, Rounding};
 use crate::media::keyframes;
-use crate::model::job::{AudioChoice, Format, RateWish, SegmentType, VideoChoice, Wish};
+use crate::model::job::{AudioChoice, Format, RateWish, RenditionWish, SegmentType, VideoChoice, Wish};
 use crate::model::ladder::{self, LadderSource};
 use crate::model::source::{SourceFacts, VideoFacts};
 use crate::model::timeline::{MAX_GRID_RATE, Timeline, grid_rate};
@@ -36,7 +36,7 @@ pub(super) fn plan(
     let timeline = match (&video, &facts.video) {
         (Some(v), Some(f)) if v.copy => copied_timeline(&input, f, wish, (title_origin, length), cancel)?,
         (Some(_), Some(f)) => Timeline::new(
-            grid_rate(f.frame_rate, f.constant_rate, MAX_GRID_RATE),
+            grid_rate(f.frame_rate, f.constant_rate, wish.max_fps.unwrap_or(MAX_GRID_RATE)),
             length,
             wish.segment_seconds,
         ),
@@ -44,7 +44,7 @@ pub(super) fn plan(
     };
     let renditions = match (&video, &facts.video) {
         (Some(v), Some(f)) if !v.copy => renditions(f, wish, &timeline, machine)?,
-        (Some(_), Some(f)) => vec![Rendition { name: format!("{}p", f.height), encode: None }],
+        (Some(_), Some(f)) => vec![Rendition { name: copied_name(f, wish), encode: None }],
         _ => vec![Rendition { name: "audio".into(), encode: None }],
     };
     if let (Some(v), Some(f)) = (&mut video, &facts.video) {
@@ -102,13 +102,18 @@ fn length(input: &Path, facts: &SourceFacts, wish: &Wish) -> Result<Rational> {
 
 fn plan_video(input: &Path, facts: &SourceFacts, wish: &Wish) -> Result<Option<VideoPlan>> {
     let Some(video) = &facts.video else { return Ok(None) };
-    let copy = wish.video == VideoChoice::Copy;
+    let copy = wish.copies_video();
     if copy {
         copied_video_codec(video, wish.format)?;
     } else if !decodable(facts, video.stream) {
         return Err(no_decoder(input, &video.codec, "video"));
     }
     Ok(Some(VideoPlan { stream: video.stream, copy, decoder_threads: 1 }))
+}
+
+/// The name that was asked for, else one by the height.
+fn copied_name(video: &VideoFacts, wish: &Wish) -> String {
+    wish.renditions.first().map_or_else(|| format!("{}p", video.height), |r| r.name.clone())
 }
 
 fn decodable(facts: &SourceFacts, stream: usize) -> bool {
@@ -234,25 +239,33 @@ fn renditions(
     timeline: &Timeline,
     machine: Machine,
 ) -> Result<Vec<Rendition>> {
-    let VideoChoice::Encode(codec) = wish.video else { return Ok(Vec::new()) };
-    let (width, height) = ladder::display_size(video.width, video.height, video.sample_aspect_ratio);
-    let sizes = sizes(video, wish, codec, (width, height), timeline.frame_rate());
-    let load = Load::of(video, sizes.iter().map(|(_, size, _)| *size));
-    let make = |(name, size, rate): (String, (u32, u32), RateWish)| {
+    let display = ladder::display_size(video.width, video.height, video.sample_aspect_ratio);
+    let pictures = pictures(video, wish, display, timeline.frame_rate());
+    let load = Load::of(video, pictures.iter().map(|p| p.size));
+    let make = |picture: Picture<'_>| {
         let wish = VideoWish {
-            codec,
-            size,
+            codec: picture.codec,
+            size: picture.size,
             frame_rate: timeline.frame_rate(),
             gop_frames: timeline.frames_per_segment(),
-            rate,
-            preset: wish.preset.as_deref(),
+            rate: picture.rate,
+            preset: picture.preset,
             bit_depth: video.bit_depth,
             colour: video.colour,
-            threads: load.encoder_threads(machine, size),
+            threads: load.encoder_threads(machine, picture.size),
         };
-        Ok(Rendition { name, encode: Some(encoders::video(&wish)?) })
+        Ok(Rendition { name: picture.name, encode: Some(encoders::video(&wish)?) })
     };
-    sizes.into_iter().map(make).collect()
+    pictures.into_iter().map(make).collect()
+}
+
+/// What is wanted of one encoder, the job's words filled in where the rendition has none.
+struct Picture<'a> {
+    name: String,
+    size: (u32, u32),
+    codec: VideoCodec,
+    rate: RateWish,
+    preset: Option<&'a str>,
 }
 
 /// What a run's codecs have to do for each picture, in decoded pixels.
@@ -303,25 +316,20 @@ fn pixels((width, height): (u32, u32)) -> u64 {
     u64::from(width) * u64::from(height)
 }
 
-fn sizes(
+fn pictures<'a>(
     video: &VideoFacts,
-    wish: &Wish,
-    codec: VideoCodec,
+    wish: &'a Wish,
     display: (u32, u32),
     frame_rate: Rational,
-) -> Vec<(String, (u32, u32), RateWish)> {
-    let or_job = |own: RateWish| if own == RateWish::default() { wish.rate } else { own };
+) -> Vec<Picture<'a>> {
     if !wish.renditions.is_empty() {
-        let named = |r: &crate::model::job::RenditionWish| {
-            let size = ladder::scaled_width(display.0, display.1, r.height);
-            // A bit rate in the rendition's own name joins the job's quality.
-            let own = RateWish { crf: r.rate.crf.or(wish.rate.crf), bitrate_bps: r.rate.bitrate_bps };
-            (r.name.clone(), size, or_job(own))
-        };
-        return wish.renditions.iter().map(named).collect();
+        return wish.renditions.iter().filter_map(|r| named(r, wish, display)).collect();
     }
+    let VideoChoice::Encode(codec) = wish.video else { return Vec::new() };
+    let preset = wish.preset.as_deref();
     if !matches!(wish.format, Format::Hls(_)) {
-        return vec![(format!("{}p", display.1), display, wish.rate)];
+        let name = format!("{}p", display.1);
+        return vec![Picture { name, size: display, codec, rate: wish.rate, preset }];
     }
     let source = LadderSource {
         display_width: display.0,
@@ -332,9 +340,23 @@ fn sizes(
         codec,
     };
     let rung = |r: ladder::Rung| {
-        let rate = RateWish { crf: r.video.crf, bitrate_bps: r.video.bitrate_bps };
-        let rate = if wish.rate.crf.is_some() { RateWish { crf: wish.rate.crf, ..rate } } else { rate };
-        (r.name, (r.width, r.height), rate)
+        let crf = wish.rate.crf.or(r.video.crf);
+        let rate = RateWish { crf, bitrate_bps: r.video.bitrate_bps };
+        Picture { name: r.name, size: (r.width, r.height), codec, rate, preset }
     };
     ladder::automatic(&source).into_iter().map(rung).collect()
+}
+
+/// A rendition that was asked for by name; `None` for a copied one, which has no encoder.
+fn named<'a>(r: &'a RenditionWish, wish: &'a Wish, display: (u32, u32)) -> Option<Picture<'a>> {
+    let choice = r.video.unwrap_or(wish.video);
+    let VideoChoice::Encode(codec) = choice else { return None };
+    let size = ladder::scaled_width(display.0, display.1, r.height);
+    // A bit rate in the rendition's own name joins the job's quality.
+    let own = RateWish { crf: r.rate.crf.or(wish.rate.crf), bitrate_bps: r.rate.bitrate_bps };
+    let rate = if own == RateWish::default() { wish.rate } else { own };
+    // Presets are each encoder's own words: the job's fit only the codec that they were meant for.
+    let jobs = wish.preset.as_deref().filter(|_| choice == wish.video);
+    let preset = r.preset.as_deref().or(jobs);
+    Some(Picture { name: r.name.clone(), size, codec, rate, preset })
 }

@@ -100,9 +100,8 @@ fn rate_control_means_what_the_contract_says() {
 #[test]
 fn a_named_rendition_keeps_the_shape_and_its_own_rate() {
     let rendition = RenditionWish {
-        name: "tv".into(),
-        height: 480,
         rate: RateWish { crf: None, bitrate_bps: Some(1_000_000) },
+        ..RenditionWish::new("tv", 480)
     };
     let wish = Wish { renditions: vec![rendition], ..Wish::default() };
     let settings = plan(film(), &wish).unwrap().renditions.remove(0).encode.unwrap();
@@ -178,6 +177,72 @@ fn high_rates_are_thinned_and_variable_ones_gridded() {
 }
 
 #[test]
+fn the_grid_keeps_to_the_limit_that_was_asked_for() {
+    let grid = |rate: Rational, max_fps: Option<Rational>| {
+        let mut facts = film();
+        facts.video.as_mut().unwrap().frame_rate = rate;
+        plan(facts, &Wish { max_fps, ..Wish::default() }).unwrap().timeline.frame_rate()
+    };
+    let (thirty, sixty) = (Rational::from_int(30), Rational::from_int(60));
+    let ntsc = |n| Rational::new(n, 1001);
+    assert_eq!(grid(sixty, Some(thirty)), thirty);
+    assert_eq!(grid(ntsc(60_000), Some(thirty)), ntsc(30_000));
+    assert_eq!(grid(ntsc(60_000), Some(ntsc(30_000))), ntsc(30_000));
+    assert_eq!(grid(Rational::from_int(50), Some(thirty)), Rational::from_int(25));
+    assert_eq!(grid(ntsc(24_000), Some(thirty)), ntsc(24_000), "a slower source is left alone");
+    assert_eq!(grid(Rational::from_int(120), Some(Rational::from_int(240))), sixty, "no grid is faster");
+}
+
+#[test]
+fn each_rendition_has_its_codec_and_its_preset_and_the_jobs_where_it_has_none() {
+    if with_rate(RateWish::default()).encoder != "libx264" {
+        return println!("skipped: libx264 is not there or masked");
+    }
+    let own = RenditionWish { preset: Some("ultrafast".into()), ..RenditionWish::new("own", 480) };
+    let jobs = RenditionWish::new("jobs", 360);
+    let hevc = RenditionWish {
+        video: Some(VideoChoice::Encode(VideoCodec::Hevc)),
+        ..RenditionWish::new("hevc", 240)
+    };
+    let wish = Wish {
+        preset: Some("slow".into()),
+        renditions: vec![own.clone(), jobs.clone(), hevc],
+        ..Wish::default()
+    };
+    let made = |wish: &Wish| {
+        let renditions = plan(film(), wish)?.renditions.into_iter();
+        let line = |r: Rendition| {
+            let e = r.encode.unwrap();
+            (r.name, e.encoder.clone(), option(&e, "preset").unwrap_or_default().to_owned())
+        };
+        Ok::<_, crate::base::error::Error>(renditions.map(line).collect::<Vec<_>>())
+    };
+    let row = |name: &str, encoder: &str, preset: &str| (name.into(), encoder.into(), preset.into());
+    let (first, second) = (row("own", "libx264", "ultrafast"), row("jobs", "libx264", "slow"));
+    let two = Wish { renditions: vec![own, jobs], ..wish.clone() };
+    assert_eq!(made(&two).unwrap(), [first.clone(), second.clone()]);
+    match made(&wish) {
+        Ok(rows) => assert_eq!(rows, [first, second, row("hevc", "libx265", "superfast")]),
+        Err(e) => assert_eq!(e.code(), "no_encoder", "{e}"),
+    }
+}
+
+#[test]
+fn a_copied_picture_may_be_named() {
+    let copy = RenditionWish { video: Some(VideoChoice::Copy), ..RenditionWish::new("source", 0) };
+    // A single file is cut nowhere, so nothing has to be read for it.
+    let wish = Wish { format: Format::Mkv, renditions: vec![copy], ..Wish::default() };
+    let plan = plan(film(), &wish).unwrap();
+    assert!(plan.copies_video());
+    assert_eq!(plan.renditions, [Rendition { name: "source".into(), encode: None }]);
+    let job = Wish { format: Format::Mkv, video: VideoChoice::Copy, ..Wish::default() };
+    assert_eq!(
+        Plan::new("/films/a.mkv".into(), film(), &job, FOUR, &Cancel::new()).unwrap().renditions[0].name,
+        "1080p"
+    );
+}
+
+#[test]
 fn vp9_goes_into_fragments_of_mp4_where_it_is_linked() {
     let wish = Wish {
         video: VideoChoice::Encode(VideoCodec::Vp9),
@@ -193,7 +258,7 @@ fn vp9_goes_into_fragments_of_mp4_where_it_is_linked() {
 #[test]
 fn threads_follow_the_work() {
     let threads = |cores: u32, heights: &[u32]| {
-        let rung = |h: &u32| RenditionWish { name: h.to_string(), height: *h, rate: RateWish::default() };
+        let rung = |h: &u32| RenditionWish::new(h.to_string(), *h);
         let wish = Wish { renditions: heights.iter().map(rung).collect(), ..Wish::default() };
         let plan = Plan::new("/f.mkv".into(), film(), &wish, Machine { cores }, &Cancel::new()).unwrap();
         let encoders = plan.renditions.iter().map(|r| r.encode.as_ref().unwrap().threads);

@@ -15,7 +15,15 @@ fn facts(height: u32) -> VariantFacts {
 fn segment(rendition: usize, index: u64, bytes: usize) -> Segment {
     // 96 frames at 24000/1001: 4.004 s.
     let cut = |n: u64| Rational::new(n as i64 * 96 * 1001, 24_000);
-    Segment { rendition, index, start: cut(index), end: cut(index + 1), frames: 96, data: vec![7; bytes] }
+    Segment {
+        rendition,
+        index,
+        start: cut(index),
+        end: cut(index + 1),
+        frames: 96,
+        audio_packets: 188,
+        data: vec![7; bytes],
+    }
 }
 
 fn create(target: &Path, overwrite: bool, kind: SegmentType) -> Result<HlsDir> {

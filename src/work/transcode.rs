@@ -1,0 +1,228 @@
+//! One transcode from source to published output: what the command line and a job both do.
+//!
+//! The order is the documentation: inspect, plan, claim the place, run, verify, publish. What enters:
+//! an [`Order`] and the run's handles. What leaves: a published output, or an error and nothing on the
+//! disk, unless a job is to go on later.
+
+use crate::base::cancel::Cancel;
+use crate::base::error::{Error, ErrorKind, Result, Stage};
+use crate::media::inspect::inspect;
+use crate::media::mux::MadeRendition;
+use crate::media::pipeline::{self, Outcome, Target};
+use crate::media::plan::{Machine, Plan};
+use crate::media::progress::Progress;
+use crate::media::verify::{verify_file, verify_hls};
+use crate::media::{RunLog, libav_version};
+use crate::model::job::{Format, SegmentType, Wish};
+use crate::model::ladder;
+use crate::model::playlist::VideoRange;
+use crate::model::source::SourceFacts;
+use crate::model::timeline::Window;
+use crate::store::claim::{Claim, identity};
+use crate::store::hls_dir::{HlsDir, VariantFacts};
+use crate::store::output::OutputFile;
+use std::collections::hash_map::DefaultHasher;
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is to be made of what.
+pub struct Order<'a> {
+    /// The source.
+    pub input: &'a Path,
+    /// The folder or file to make.
+    pub output: &'a Path,
+    /// Replace what is there.
+    pub overwrite: bool,
+    /// What is wanted, which may depend on what the source is.
+    pub wish: &'a dyn Fn(&SourceFacts) -> Wish,
+    /// What the run may use.
+    pub machine: Machine,
+    /// How long opening the source may take.
+    pub open_limit: Duration,
+    /// The id of the job that this is for; `None` for the command line.
+    pub job: Option<&'a str>,
+}
+
+/// The run's handles.
+pub struct Handles<'a> {
+    /// The abort flag.
+    pub cancel: &'a Cancel,
+    /// How far it is.
+    pub progress: &'a Arc<Progress>,
+    /// libav's lines.
+    pub log: &'a RunLog,
+}
+
+/// Who follows a transcode.
+pub trait Follower {
+    /// The plan is made; nothing was written yet.
+    fn planned(&self, plan: &Plan);
+
+    /// The output is whole and is about to get its name; `identity` is the file's or folder's, which
+    /// the rename keeps.
+    ///
+    /// # Errors
+    /// Ends the run: nothing is published.
+    fn publishing(&self, identity: Option<(u64, u64)>) -> Result<()>;
+
+    /// Whether what there is of the output is to be kept for a later process when the run is
+    /// cancelled.
+    fn goes_on_later(&self) -> bool;
+}
+
+/// What was made.
+#[derive(Debug)]
+pub struct Made {
+    /// The timeline and the renditions.
+    pub outcome: Outcome,
+    /// Bytes of the output.
+    pub bytes: u64,
+}
+
+/// Does it.
+///
+/// # Errors
+/// Whatever ended it.
+pub fn transcode(order: &Order, handles: &Handles, follower: &dyn Follower) -> Result<Made> {
+    Run { order, handles, follower }.make()
+}
+
+struct Run<'a> {
+    order: &'a Order<'a>,
+    handles: &'a Handles<'a>,
+    follower: &'a dyn Follower,
+}
+
+impl Run<'_> {
+    fn make(&self) -> Result<Made> {
+        let (order, handles) = (self.order, self.handles);
+        let facts = inspect(order.input, handles.cancel, handles.log, order.open_limit)?;
+        let wish = (order.wish)(&facts);
+        let plan = Plan::new(order.input.to_owned(), facts, &wish, order.machine, handles.cancel)?;
+        self.follower.planned(&plan);
+        refuse_own_source(order.input, order.output)?;
+        let made = match plan.format {
+            Format::Hls(kind) => self.make_folder(&plan, kind),
+            Format::Mp4 | Format::Mkv | Format::Ts => self.make_file(&plan),
+        }?;
+        handles.progress.published();
+        Ok(made)
+    }
+
+    fn make_folder(&self, plan: &Plan, kind: SegmentType) -> Result<Made> {
+        let output = self.claim_folder(plan, kind)?;
+        match self.fill_folder(plan, &output) {
+            Ok(made) => output.publish().map(|()| made),
+            Err(e) if e.is_cancelled() && self.follower.goes_on_later() => {
+                output.keep();
+                Err(e)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    fn claim_folder(&self, plan: &Plan, kind: SegmentType) -> Result<HlsDir> {
+        let names = plan.renditions.iter().map(|r| r.name.clone()).collect();
+        let Order { output, overwrite, job, .. } = *self.order;
+        let Some(job) = job else { return HlsDir::create(output, overwrite, kind, names) };
+        let claim = Claim { job: job.to_owned(), fingerprint: fingerprint(plan)? };
+        // The last segment is always made anew: a run without one would not know the tracks.
+        let at_most = plan.timeline.segment_count().saturating_sub(1);
+        HlsDir::create_for(&claim, output, overwrite, kind, names, at_most)
+    }
+
+    fn fill_folder(&self, plan: &Plan, output: &HlsDir) -> Result<Made> {
+        let Handles { cancel, progress, log } = *self.handles;
+        let first = output.first_segment();
+        if first > 0 {
+            progress.continues_at(plan.timeline.segment_time(first));
+            tracing::info!("goes on at segment {first}, {} s", plan.timeline.segment_time(first).to_f64());
+        }
+        let window = Window { first, end: None };
+        let target = Target::Segments(output.sink());
+        let mut outcome = pipeline::run(plan, window, target, cancel, progress, log)?;
+        for (rendition, done) in output.resumed().iter().enumerate() {
+            outcome.count_earlier(rendition, done.frames, done.audio_packets);
+        }
+        let variants: Vec<_> = outcome.renditions.iter().map(variant).collect();
+        output.finish(&variants)?;
+        verify_hls(output.folder(), plan, &outcome, cancel, log)?;
+        cancel.check(Stage::Publish)?;
+        self.follower.publishing(identity(output.folder()))?;
+        Ok(Made { outcome, bytes: output.bytes_written() })
+    }
+
+    fn make_file(&self, plan: &Plan) -> Result<Made> {
+        let Handles { cancel, progress, log } = *self.handles;
+        let output = match self.order.job {
+            None => OutputFile::create(self.order.output, self.order.overwrite)?,
+            Some(job) => {
+                let claim = Claim { job: job.to_owned(), fingerprint: 0 };
+                OutputFile::create_for(&claim, self.order.output, self.order.overwrite)?
+            }
+        };
+        let target = Target::File(output.path().to_owned());
+        let outcome = pipeline::run(plan, Window::ALL, target, cancel, progress, log)?;
+        verify_file(output.path(), plan, &outcome, cancel, log)?;
+        let bytes = fs::metadata(output.path()).map_or(0, |facts| facts.len());
+        cancel.check(Stage::Publish)?;
+        self.follower.publishing(identity(output.path()))?;
+        output.publish()?;
+        Ok(Made { outcome, bytes })
+    }
+}
+
+/// Everything that decides over the bytes: the plan with the source's facts, which file it is, and
+/// what makes it.
+fn fingerprint(plan: &Plan) -> Result<u64> {
+    let facts = fs::metadata(&plan.input).map_err(|e| Error::io(Stage::Open, "look at", &plan.input, &e))?;
+    let mut hasher = DefaultHasher::new();
+    (facts.len(), facts.mtime(), facts.mtime_nsec(), facts.ino()).hash(&mut hasher);
+    (format!("{plan:?}"), env!("CARGO_PKG_VERSION"), libav_version()).hash(&mut hasher);
+    Ok(hasher.finish())
+}
+
+/// Replacing the source by its transcode would leave neither if somebody had second thoughts.
+fn refuse_own_source(input: &Path, output: &Path) -> Result<()> {
+    let (Ok(source), Ok(target)) = (fs::canonicalize(input), fs::canonicalize(output)) else { return Ok(()) };
+    if !source.starts_with(&target) {
+        return Ok(());
+    }
+    let message = format!("{} is where the source is", output.display());
+    Err(Error::new(ErrorKind::Conflict, "output_is_input", Stage::Publish, message)
+        .hint("choose another output"))
+}
+
+/// What the multivariant playlist says of a rendition.
+fn variant(made: &MadeRendition) -> VariantFacts {
+    let video = made.video.as_ref();
+    VariantFacts {
+        codecs: made.codecs.clone(),
+        resolution: video.map(|v| ladder::display_size(v.width, v.height, v.sample_aspect_ratio)),
+        frame_rate: video.map(|v| v.frame_rate),
+        video_range: video.and_then(|v| VideoRange::from_transfer(v.colour.transfer)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_is_never_the_output_nor_inside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("film/720p/0.ts");
+        fs::create_dir_all(source.parent().unwrap()).unwrap();
+        fs::write(&source, b"x").unwrap();
+        for output in [source.clone(), dir.path().join("film"), dir.path().join("film/../film/720p")] {
+            assert_eq!(refuse_own_source(&source, &output).unwrap_err().code(), "output_is_input");
+        }
+        for output in ["other", "film/480p", "film/720p/1.ts"] {
+            assert_eq!(refuse_own_source(&source, &dir.path().join(output)), Ok(()));
+        }
+    }
+}
