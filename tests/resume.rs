@@ -92,7 +92,7 @@ impl Case {
 }
 
 fn temp_of(output: &Path) -> PathBuf {
-    output.with_file_name(".sprocket-tmp-job-film-1")
+    output.with_file_name(".sprocket-tmp-job-film-1~")
 }
 
 fn source(name: &str, seconds: f64) -> Option<PathBuf> {

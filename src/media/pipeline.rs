@@ -501,8 +501,7 @@ fn with_log(error: Error, log: &RunLog) -> Error {
 
 fn finish(plan: &Plan, span: &Span, renditions: Vec<MadeRendition>, progress: &Progress) -> Result<Outcome> {
     let end = renditions.iter().map(|r| r.end).max().unwrap_or(0);
-    let timeline =
-        if span.end.is_some() { plan.timeline.clone() } else { plan.timeline.with_total_frames(end) };
+    let timeline = if span.end.is_some() { plan.timeline.clone() } else { plan.timeline.ending_at(end) };
     if span.end.is_none() && plan.ends_early(end) {
         progress.warn(format!(
             "the source ends early: {:.3} s were promised, its data ends at {:.3} s",

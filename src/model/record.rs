@@ -150,6 +150,7 @@ impl From<&Error> for JobError {
 pub struct Job {
     /// What was asked for, its `id` and defaults filled in.
     #[serde(flatten)]
+    #[schema(schema_with = super::document::schema_as_returned)]
     pub document: JobDocument,
     /// Where it stands.
     pub state: JobState,
@@ -209,6 +210,31 @@ impl Job {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The document's own schema refuses fields that it does not know; the job's has to let them in.
+    #[test]
+    fn a_job_as_returned_keeps_the_schema_that_the_api_promises() {
+        use utoipa::{PartialSchema, ToSchema};
+        let document =
+            super::super::document::parse(br#"{"id": "a", "input": "nas://media/a.mkv"}"#).unwrap();
+        let job = Job::accepted(document, Timestamp::UNIX_EPOCH);
+        let mut components = Vec::new();
+        Job::schemas(&mut components);
+        JobDocument::schemas(&mut components);
+        components.push((JobDocument::name().into_owned(), JobDocument::schema()));
+        let components: serde_json::Map<_, _> = components
+            .into_iter()
+            .map(|(name, schema)| (name, serde_json::to_value(schema).unwrap()))
+            .collect();
+        let mut root = serde_json::to_value(Job::schema()).unwrap();
+        root["components"] = serde_json::json!({ "schemas": components });
+        let validator = jsonschema::validator_for(&root).unwrap();
+        let mut returned = serde_json::to_value(&job).unwrap();
+        let faults: Vec<_> = validator.iter_errors(&returned).map(|e| e.to_string()).collect();
+        assert_eq!(faults, Vec::<String>::new());
+        returned["state"] = "sleeping".into();
+        assert!(!validator.is_valid(&returned), "a state that there is not");
+    }
 
     #[test]
     fn the_legal_moves_are_these_and_no_others() {

@@ -126,6 +126,33 @@ impl Timeline {
         Self { total_frames: total_frames.max(1), ..self.clone() }
     }
 
+    /// Where segment `n` begins in a title that may go on beyond its planned end: a run learns the end
+    /// only when it is there. On a regular grid the cuts go on behind the planned ones.
+    pub fn open_start(&self, n: u64) -> u64 {
+        let count = self.segment_count();
+        match &self.cuts {
+            Cuts::Every(per) if n >= count => {
+                self.total_frames.div_ceil(*per).saturating_add(n - count).saturating_mul(*per)
+            }
+            _ => self.segment_start(n),
+        }
+    }
+
+    /// The cuts that a run makes which planned this timeline and found the title's end at `end`: a tail
+    /// that turns out short has a segment of its own by then.
+    #[must_use]
+    pub fn ending_at(&self, end: u64) -> Self {
+        let end = end.max(1);
+        let regular = self.with_total_frames(end);
+        if matches!(self.cuts, Cuts::At(_)) {
+            return regular;
+        }
+        let starts: Vec<u64> = (0..).map(|n| self.open_start(n)).take_while(|start| *start < end).collect();
+        let is_regular = starts.len() as u64 == regular.segment_count()
+            && (0..).zip(&starts).all(|(n, start)| regular.segment_start(n) == *start);
+        if is_regular { regular } else { Self::with_cuts(self.frame_rate, end, starts) }
+    }
+
     /// Frames each second.
     pub fn frame_rate(&self) -> Rational {
         self.frame_rate

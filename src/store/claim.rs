@@ -8,6 +8,9 @@ use std::fs;
 use std::io::ErrorKind as IoKind;
 use std::path::{Path, PathBuf};
 
+/// Extensions of single files.
+const FILES: [&str; 3] = ["mp4", "mkv", "ts"];
+
 /// The job that an output is made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -19,16 +22,17 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// The hidden name beside `target` under which the job's output is made. The extension is kept,
-    /// since libav chooses by it.
+    /// The hidden name beside `target` under which the job's output is made. Ids hold no `~`, so no two
+    /// jobs share a name. A single file's extension is kept, since libav chooses by it.
     pub(super) fn temp_beside(job: &str, target: &Path) -> PathBuf {
-        let extension = target.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
-        target.with_file_name(format!("{TEMP_PREFIX}job-{job}{extension}"))
+        let extension = target.extension().map(|e| e.to_string_lossy()).unwrap_or_default();
+        let extension = if FILES.contains(&&*extension) { format!(".{extension}") } else { String::new() };
+        target.with_file_name(format!("{TEMP_PREFIX}job-{job}~{extension}"))
     }
 
     /// The name under which the job puts the output aside that it replaces.
     pub(super) fn aside_beside(job: &str, target: &Path) -> PathBuf {
-        target.with_file_name(format!("{TEMP_PREFIX}job-{job}-old"))
+        target.with_file_name(format!("{TEMP_PREFIX}old-{job}~"))
     }
 }
 

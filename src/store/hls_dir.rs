@@ -148,8 +148,9 @@ impl HlsDir {
         let parents = Parents::of(&target)?;
         let folder = Claim::temp_beside(&claim.job, &target);
         let extension = extension(segment_type);
-        let kept = match resume::read(&folder, claim, &names, extension, at_most) {
-            Some(kept) => resume::clean(&folder, &names, &kept, extension).map(|()| kept)?,
+        let found = resume::read(&folder, claim, &names, extension, at_most);
+        let kept = match found.filter(|kept| resume::clean(&folder, &names, kept, extension).is_ok()) {
+            Some(kept) => kept,
             None => {
                 super::claim::discard(&claim.job, &target)?;
                 fs::create_dir(&folder).map_err(|e| io("make the folder", &folder, &e))?;

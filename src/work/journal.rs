@@ -2,7 +2,7 @@
 //!
 //! What enters: jobs as they are accepted and change, the events that tell of it, a few small facts.
 //! What leaves: the same after any end of the process. One SQLite database in the state folder, one
-//! thread that owns the connection ([`thread`]), any number of handles. What must not live here:
+//! thread that owns the connection (`journal::thread`), any number of handles. What must not live here:
 //! which job runs next, whether an event is worth sending, anything about media.
 //!
 //! A change and its event are one transaction. An answer comes when it is on the disk, so a

@@ -146,7 +146,9 @@ impl Run<'_> {
         let target = Target::Segments(output.sink());
         let mut outcome = pipeline::run(plan, window, target, cancel, progress, log)?;
         for (rendition, done) in output.resumed().iter().enumerate() {
-            outcome.count_earlier(rendition, done.frames, done.audio_packets);
+            // Without a picture a segment's frames are its packets of sound.
+            let frames = if plan.video.is_some() { done.frames } else { 0 };
+            outcome.count_earlier(rendition, frames, done.audio_packets);
         }
         let variants: Vec<_> = outcome.renditions.iter().map(variant).collect();
         output.finish(&variants)?;

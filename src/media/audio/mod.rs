@@ -308,8 +308,8 @@ impl<'a> Audio<'a> {
         let duration = self.plan.timeline.frame_time(end);
         let last = self.window.end.unwrap_or_else(|| self.grid.packet_count(duration));
         self.window.end = Some(last);
-        // Once the line covers the packets themselves, a few frames more bring the encoder's delay.
-        let frames = last.saturating_sub(self.sink.next) + FLUSHING_PACKETS;
+        // The packets themselves, the pre-roll where the sound ended before the window, and the delay.
+        let frames = last.saturating_sub(self.sink.next) + PRE_ROLL_PACKETS + FLUSHING_PACKETS;
         let samples = frames.saturating_mul(u64::from(self.grid.packet_samples))
             * u64::from(self.clock.sample_rate)
             / u64::from(self.grid.sample_rate.max(1));

@@ -180,7 +180,7 @@ impl SegmentMux<'_> {
     /// Without a picture the timeline's own cuts count, as far as the sound reaches.
     fn cut_sound(&self, end: u64, state: &mut State) {
         while let Some(open) = state.open.back_mut() {
-            let next = self.timeline.segment_start(open.index + 1);
+            let next = self.timeline.open_start(open.index + 1);
             if next >= end || next <= open.start {
                 break;
             }

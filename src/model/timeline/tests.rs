@@ -187,3 +187,29 @@ fn priming_belongs_to_the_first_segment() {
     assert_eq!(t.packets(&grid, 0), 0..189);
     assert_eq!(t.packets(&grid, 1).start, 189);
 }
+
+#[test]
+fn an_end_elsewhere_than_planned_keeps_the_cuts_that_were_made() {
+    let planned =
+        |frames: i64| Timeline::new(Rational::from_int(25), Rational::new(frames, 25), Rational::from_int(4));
+    let starts = |t: &Timeline| (0..t.segment_count()).map(|n| t.segment_start(n)).collect::<Vec<_>>();
+    // Ten pictures of a planned third segment are there: it was begun before anybody knew.
+    assert_eq!(starts(&planned(500).ending_at(210)), [0, 100, 200]);
+    assert_eq!(planned(500).ending_at(210).total_frames(), 210);
+    // A planned tail joined the last segment, and then the data went on.
+    assert_eq!(starts(&planned(210).ending_at(230)), [0, 100]);
+    assert_eq!(starts(&planned(210).ending_at(305)), [0, 100, 300]);
+    assert_eq!(starts(&planned(200).ending_at(205)), [0, 100, 200]);
+    // The rule for the run and the sum agree with the pictures that begin segments.
+    for (total, end) in [(500, 210), (210, 230), (210, 305), (200, 205), (250, 450), (90, 90), (3, 700)] {
+        let (plan, made) = (planned(total), planned(total).ending_at(end as u64));
+        let begun: Vec<u64> = (0..end as u64)
+            .filter(|&n| match n < plan.total_frames() {
+                true => plan.starts_segment(n),
+                false => plan.with_total_frames(n.saturating_mul(2)).starts_segment(n),
+            })
+            .collect();
+        assert_eq!(starts(&made), begun, "{total} planned, {end} there");
+    }
+    assert_eq!(planned(250).ending_at(450), planned(450), "where nothing differs, the grid stays regular");
+}

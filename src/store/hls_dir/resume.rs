@@ -123,7 +123,9 @@ pub(super) fn read(
         }
     }
     let common = found.iter().map(Vec::len).min().unwrap_or(0);
-    let kept = common.min(usize::try_from(at_most).unwrap_or(usize::MAX));
+    // The last one may be the title's last, which is shorter than planned where the data ended early:
+    // it is made anew, so that the run finds the end.
+    let kept = common.saturating_sub(1).min(usize::try_from(at_most).unwrap_or(usize::MAX));
     let with_init = |(mut segments, name): (Vec<WrittenSegment>, &String)| {
         segments.truncate(kept);
         let init = fs::metadata(folder.join(name).join(INIT)).ok().map(|facts| facts.len());
