@@ -243,6 +243,7 @@ pub struct SubtitleOptions {
     /// How they go out.
     pub mode: SubtitleMode,
     /// Stream index of a track to draw into the picture; null draws none.
+    #[schema(maximum = 65535)]
     pub burn: Option<u32>,
 }
 
