@@ -12,7 +12,6 @@ use crate::av::{AvError, Frame, Packet, Received};
 use crate::base::cancel::{QueueRx, QueueTx, Sent};
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::base::time::{Rational, Rounding};
-use crate::model::timeline::Timeline;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -148,7 +147,7 @@ impl<'a> Decode<'a> {
     fn show(&mut self, frame: &Arc<Frame>, slots: Range<u64>) -> Result<()> {
         let end = self.window_end.unwrap_or(u64::MAX).min(slots.end);
         for n in slots.start..end {
-            let key = n == self.first || starts_segment(&self.plan.timeline, n);
+            let key = n == self.first || self.plan.timeline.begins_segment(n);
             for outlet in &mut self.outlets {
                 let Some(tx) = outlet else { continue };
                 if tx.send(Raw::Picture { n, key, frame: frame.clone() })? == Sent::ConsumerGone {
@@ -182,12 +181,4 @@ impl<'a> Decode<'a> {
         }
         Ok(())
     }
-}
-
-/// Whether a segment begins with slot `n`, also where the data goes on beyond the planned end.
-pub fn starts_segment(timeline: &Timeline, n: u64) -> bool {
-    if n < timeline.total_frames() {
-        return timeline.starts_segment(n);
-    }
-    timeline.with_total_frames(n.saturating_mul(2)).starts_segment(n)
 }

@@ -138,6 +138,14 @@ impl Timeline {
         }
     }
 
+    /// Whether a segment begins with frame `n` of such a title: [`Timeline::open_start`] the other way round.
+    pub fn begins_segment(&self, n: u64) -> bool {
+        match &self.cuts {
+            Cuts::Every(per) if n >= self.total_frames => n.is_multiple_of(*per),
+            _ => self.starts_segment(n),
+        }
+    }
+
     /// The cuts that a run makes which planned this timeline and found the title's end at `end`: a tail
     /// that turns out short has a segment of its own by then.
     #[must_use]

@@ -210,6 +210,7 @@ fn an_end_elsewhere_than_planned_keeps_the_cuts_that_were_made() {
             })
             .collect();
         assert_eq!(starts(&made), begun, "{total} planned, {end} there");
+        assert_eq!((0..end as u64).filter(|&n| plan.begins_segment(n)).collect::<Vec<_>>(), begun);
     }
     assert_eq!(planned(250).ending_at(450), planned(450), "where nothing differs, the grid stays regular");
 }
