@@ -5,6 +5,7 @@
 //! of the fields is the order in which the configuration is printed (contract, section 2).
 
 use super::values::{Secret, SizeText, TimeText};
+use crate::model::job::SegmentType;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -283,16 +284,6 @@ impl Default for Stream {
             idle_timeout: TimeText::new("30s"),
         }
     }
-}
-
-/// Container of a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum SegmentType {
-    /// MPEG-TS.
-    Ts,
-    /// Fragmented MP4.
-    Fmp4,
 }
 
 /// What is logged, and how.

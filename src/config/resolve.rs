@@ -11,7 +11,7 @@ mod places;
 use super::fault::KeyPath;
 use super::host::{Host, node_id};
 use super::raw::{self, AccelerationWord, Raw};
-use super::settings::{Acceleration, Device, Hardware, Limits, Log, Node, SegmentType, Settings, Stream};
+use super::settings::{Acceleration, Device, Hardware, Limits, Log, Node, Settings, Stream};
 use super::values::{SizeText, TimeText};
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
@@ -183,10 +183,7 @@ impl Desk<'_> {
         }
         Stream {
             segment_duration: self.time("stream.segment_duration", &stream.segment_duration, "500ms", "60s"),
-            segment_type: match stream.segment_type {
-                raw::SegmentType::Ts => SegmentType::Ts,
-                raw::SegmentType::Fmp4 => SegmentType::Fmp4,
-            },
+            segment_type: stream.segment_type,
             cache_max_bytes: self.size("stream.cache_max_bytes", &stream.cache_max_bytes),
             cache_memory_bytes: self.size("stream.cache_memory_bytes", &stream.cache_memory_bytes),
             max_sessions: self.effective.stream.max_sessions,

@@ -8,6 +8,7 @@
 //!
 //! [`Wish`]: super::job::Wish
 
+use super::job::SegmentType;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -110,7 +111,7 @@ pub enum OutputFormat {
 #[serde(default, deny_unknown_fields)]
 pub struct HlsOptions {
     /// Container of the segments.
-    pub segment_type: SegmentContainer,
+    pub segment_type: SegmentType,
     /// Length of a segment in seconds, rounded to whole frames. In a single file, the longest distance
     /// of key frames.
     #[schema(minimum = 0.5, maximum = 60)]
@@ -119,19 +120,8 @@ pub struct HlsOptions {
 
 impl Default for HlsOptions {
     fn default() -> Self {
-        Self { segment_type: SegmentContainer::Ts, segment_duration: 4.0 }
+        Self { segment_type: SegmentType::Ts, segment_duration: 4.0 }
     }
-}
-
-/// Container of HLS segments.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum SegmentContainer {
-    /// MPEG-TS, for every TV.
-    #[default]
-    Ts,
-    /// Fragmented MP4: AV1, VP9 and Opus need it, and Apple's players want it for HEVC.
-    Fmp4,
 }
 
 /// One picture size.

@@ -7,6 +7,8 @@
 use super::track::{AudioCodec, VideoCodec};
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::base::time::Rational;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The shape of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,12 +23,14 @@ pub enum Format {
     Ts,
 }
 
-/// The container of HLS segments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The container of HLS segments; in documents and configuration `ts` or `fmp4`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum SegmentType {
     /// MPEG-TS, for every TV.
+    #[default]
     Ts,
-    /// Fragmented MP4, for HEVC, AV1, VP9 and Apple.
+    /// Fragmented MP4: AV1, VP9 and Opus need it, and Apple's players want it for HEVC.
     Fmp4,
 }
 

@@ -3,10 +3,7 @@
 //! What enters: a document that was checked. What leaves: a [`Wish`], and words about what in the
 //! document has no effect.
 
-use super::{
-    AudioCodecChoice, AudioTracks, JobDocument, OutputFormat, RenditionOptions, SegmentContainer,
-    VideoCodecChoice,
-};
+use super::{AudioCodecChoice, AudioTracks, JobDocument, OutputFormat, RenditionOptions, VideoCodecChoice};
 use crate::base::time::Rational;
 use crate::model::job::{AudioChoice, Format, RateWish, RenditionWish, SegmentType, VideoChoice, Wish};
 use crate::model::timeline::{MAX_GRID_RATE, snap_rate};
@@ -36,7 +33,7 @@ impl JobDocument {
     /// the planner's to say, and what hardware does is the runner's.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        if self.format != OutputFormat::Hls && self.hls.segment_type != SegmentContainer::Ts {
+        if self.format != OutputFormat::Hls && self.hls.segment_type != SegmentType::Ts {
             notes.push("hls.segment_type has no effect: the output is a single file".into());
         }
         let untouched = match self.audio.codec {
@@ -55,8 +52,7 @@ impl JobDocument {
 
     fn shape(&self) -> Format {
         match (self.format, self.hls.segment_type) {
-            (OutputFormat::Hls, SegmentContainer::Ts) => Format::Hls(SegmentType::Ts),
-            (OutputFormat::Hls, SegmentContainer::Fmp4) => Format::Hls(SegmentType::Fmp4),
+            (OutputFormat::Hls, kind) => Format::Hls(kind),
             (OutputFormat::Mp4, _) => Format::Mp4,
             (OutputFormat::Mkv, _) => Format::Mkv,
             (OutputFormat::Ts, _) => Format::Ts,

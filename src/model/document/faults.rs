@@ -6,7 +6,7 @@
 
 use super::convert::max_fps;
 use super::{
-    AudioCodecChoice, DocumentFault, JobDocument, OutputFormat, RenditionOptions, SegmentContainer,
+    AudioCodecChoice, DocumentFault, JobDocument, OutputFormat, RenditionOptions, SegmentType,
     VideoCodecChoice,
 };
 use crate::base::time::Rational;
@@ -70,7 +70,7 @@ fn carried(document: &JobDocument, faults: &mut Vec<DocumentFault>) {
 fn is_ts(document: &JobDocument) -> bool {
     match document.format {
         OutputFormat::Ts => true,
-        OutputFormat::Hls => document.hls.segment_type == SegmentContainer::Ts,
+        OutputFormat::Hls => document.hls.segment_type == SegmentType::Ts,
         OutputFormat::Mp4 | OutputFormat::Mkv => false,
     }
 }
