@@ -13,11 +13,12 @@
 //! dropping removes, unless it is kept for a later process ([`HlsDir::keep`], `resume.rs`). What is
 //! synced when: `docs/DURABILITY.md`.
 
-use super::claim::Claim;
-use super::place::{self, Found, Parents, io};
+use super::claim::{Claim, Hidden, claim_folder, recover};
+use super::log::JobLog;
+use super::place::{self, Parents, io};
 use super::sync::Syncer;
 use crate::base::error::{Error, ErrorKind, Result, Stage};
-use crate::base::fs::{TEMP_PREFIX, sync_folder, sync_folder_of};
+use crate::base::fs::TEMP_PREFIX;
 use crate::base::time::Rational;
 use crate::model::job::SegmentType;
 use crate::model::playlist::VideoRange;
@@ -27,11 +28,15 @@ use std::io::{ErrorKind as IoKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+#[cfg(test)]
+mod job_tests;
 mod playlists;
+mod publish;
 mod resume;
 #[cfg(test)]
 mod tests;
 
+pub(super) use publish::check_ours;
 pub use resume::Done;
 
 /// File name of the multivariant playlist.
@@ -63,7 +68,9 @@ pub struct VariantFacts {
 #[derive(Debug)]
 pub struct HlsDir {
     shared: Arc<Shared>,
-    parents: Option<Parents>,
+    // Goes before the folders that it lies in. It stays when published, or kept for a later process.
+    hidden: Hidden,
+    parents: Parents,
     target: PathBuf,
     overwrite: bool,
     /// The job that it is made for; `None` for the command line.
@@ -72,8 +79,6 @@ pub struct HlsDir {
     resumed: Vec<Done>,
     /// Segments of each rendition that an earlier process had made.
     first_segment: u64,
-    /// Published, or kept for a later process.
-    stays: bool,
 }
 
 /// What the mux threads write through.
@@ -119,22 +124,20 @@ impl HlsDir {
         names: Vec<String>,
     ) -> Result<Self> {
         let target = place::resolve(target)?;
-        check(&target, overwrite)?;
+        publish::check(&target, overwrite)?;
         let parents = Parents::of(&target)?;
-        let folder = make_beside(&target, "")?;
+        let hidden = Hidden::new(make_beside(&target, "")?);
         let written = names.iter().map(|_| Written::default()).collect();
-        let shared = Shared::new(folder, segment_type, names, written, Syncer::start(None)?);
-        let this = Self::with(shared, parents, target, overwrite, None);
-        this.make_rendition_folders()?;
-        Ok(this)
+        Self::with(parents, hidden, (target, overwrite), (segment_type, names, written))
     }
 
     /// As [`HlsDir::create`] for a job: what an earlier process has made for the same claim is gone on
-    /// with ([`HlsDir::first_segment`] says from where); what it has made otherwise is removed.
-    /// `at_most` segments of each rendition are kept, so that there is something left to do.
+    /// with ([`HlsDir::first_segment`] says from where); what it has made otherwise is removed, and an
+    /// output that it was about to replace gets its name back. `at_most` segments of each rendition are
+    /// kept, so that there is something left to do. Until it ends, no other process gets this place.
     ///
     /// # Errors
-    /// As [`HlsDir::create`].
+    /// As [`HlsDir::create`]; `output_in_use` when another process makes the same for the same job.
     pub fn create_for(
         claim: &Claim,
         target: &Path,
@@ -144,52 +147,25 @@ impl HlsDir {
         at_most: u64,
     ) -> Result<Self> {
         let target = place::resolve(target)?;
-        check(&target, overwrite)?;
-        let parents = Parents::of(&target)?;
-        let folder = Claim::temp_beside(&claim.job, &target);
-        let extension = extension(segment_type);
-        let found = resume::read(&folder, claim, &names, extension, at_most);
-        let kept = match found.filter(|kept| resume::clean(&folder, &names, kept, extension).is_ok()) {
-            Some(kept) => kept,
-            None => {
-                super::claim::discard(&claim.job, &target)?;
-                fs::create_dir(&folder).map_err(|e| io("make the folder", &folder, &e))?;
-                names.iter().map(|_| Written::default()).collect()
-            }
-        };
-        let first_segment = kept.first().map_or(0, |w: &Written| w.segments.len() as u64);
-        let renditions: Vec<_> = kept.into_iter().map(Mutex::new).collect();
-        let log = resume::start_log(&folder, claim, &renditions)?;
-        let written = renditions.into_iter().map(|w| w.into_inner().unwrap_or_default()).collect();
-        let shared = Shared::new(folder, segment_type, names, written, Syncer::start(Some(log))?);
-        let mut this = Self::with(shared, parents, target, overwrite, Some(claim.clone()));
-        (this.first_segment, this.resumed) = (first_segment, this.shared.sums());
-        this.make_rendition_folders()?;
+        let (mut parents, mut hidden) = claim_folder(&claim.job, &target)?;
+        recover(&claim.job, &target)?;
+        publish::check(&target, overwrite)?;
+        let wanted = resume::Wanted { claim, names: &names, extension: extension(segment_type), at_most };
+        let written = resume::take_over(&mut hidden, &wanted, &target, &mut parents)?;
+        let mut this = Self::with(parents, hidden, (target, overwrite), (segment_type, names, written))?;
+        (this.first_segment, this.resumed) = this.shared.earlier();
+        this.claim = Some(claim.clone());
         Ok(this)
     }
 
+    // In this order, so that after a failure the folder goes before those that it lies in.
     fn with(
-        shared: Shared,
         parents: Parents,
-        target: PathBuf,
-        overwrite: bool,
-        claim: Option<Claim>,
-    ) -> Self {
-        Self {
-            shared: Arc::new(shared),
-            parents: Some(parents),
-            target,
-            overwrite,
-            claim,
-            resumed: Vec::new(),
-            first_segment: 0,
-            stays: false,
-        }
-    }
-
-    fn make_rendition_folders(&self) -> Result<()> {
-        for name in &self.shared.names {
-            let folder = self.folder().join(name);
+        hidden: Hidden,
+        (target, overwrite): (PathBuf, bool),
+        (segment_type, names, written): (SegmentType, Vec<String>, Vec<Written>),
+    ) -> Result<Self> {
+        for folder in names.iter().map(|name| hidden.folder.join(name)) {
             match fs::create_dir(&folder) {
                 Err(e) if e.kind() != IoKind::AlreadyExists => {
                     return Err(io("make the folder", &folder, &e));
@@ -197,7 +173,12 @@ impl HlsDir {
                 _ => {}
             }
         }
-        Ok(())
+        let log = hidden.log.as_ref().map(JobLog::writer).transpose()?;
+        let folder = hidden.folder.clone();
+        let renditions = written.into_iter().map(Mutex::new).collect();
+        let shared = Shared { folder, segment_type, renditions, names, syncer: Syncer::start(log)? };
+        let (shared, resumed) = (Arc::new(shared), Vec::new());
+        Ok(Self { shared, hidden, parents, target, overwrite, claim: None, resumed, first_segment: 0 })
     }
 
     /// The first segment that is still to be made.
@@ -216,8 +197,8 @@ impl HlsDir {
         if let Err(e) = self.shared.syncer.finish() {
             tracing::warn!("{} is kept, but not all of it is on the disk: {e}", self.folder().display());
         }
-        self.stays = true;
-        if let Some(Err(e)) = self.parents.take().map(Parents::keep) {
+        self.hidden.stays = true;
+        if let Err(e) = self.parents.keep() {
             tracing::warn!("the folder above {}: {e}", self.folder().display());
         }
     }
@@ -253,73 +234,13 @@ impl HlsDir {
         self.shared.write_playlists(variants)?;
         self.shared.syncer.finish()
     }
-
-    /// Syncs the folders, gives the whole its name, in one step where nothing is replaced, and syncs
-    /// the folder above.
-    ///
-    /// # Errors
-    /// As [`HlsDir::create`], for what has come to lie there meanwhile. What was there before is
-    /// there again then.
-    pub fn publish(mut self) -> Result<()> {
-        self.shared.syncer.finish()?;
-        if self.claim.is_some() {
-            let log = self.folder().join(resume::LOG);
-            fs::remove_file(&log).map_err(|e| io("remove", &log, &e))?;
-        }
-        for name in &self.shared.names {
-            sync_folder(&self.folder().join(name))?;
-        }
-        sync_folder(self.folder())?;
-        match check(&self.target, self.overwrite)? {
-            Found::Folder => self.swap()?,
-            _ => self.rename_to_target()?,
-        }
-        self.stays = true;
-        sync_folder_of(&self.target)?;
-        self.parents.take().map_or(Ok(()), Parents::keep)
-    }
-
-    fn rename_to_target(&self) -> Result<()> {
-        fs::rename(self.folder(), &self.target).map_err(|e| match e.kind() {
-            IoKind::DirectoryNotEmpty | IoKind::NotADirectory => place::exists(&self.target),
-            _ => io("rename to", &self.target, &e),
-        })
-    }
-
-    /// Puts the new folder in the place of the old one. A rename cannot replace a folder that has
-    /// something in it, so the old one steps aside first, and back if the new one cannot come.
-    fn swap(&self) -> Result<()> {
-        let aside = match &self.claim {
-            Some(claim) => make_again(Claim::aside_beside(&claim.job, &self.target))?,
-            None => make_beside(&self.target, "old-")?,
-        };
-        // Over the empty folder that reserved the name.
-        if let Err(e) = fs::rename(&self.target, &aside) {
-            let _ = fs::remove_dir(&aside);
-            return Err(io("move aside", &self.target, &e));
-        }
-        if let Err(e) = self.rename_to_target() {
-            if let Err(back) = fs::rename(&aside, &self.target) {
-                tracing::error!(
-                    "the earlier output is now {}: it cannot be moved back: {back}",
-                    aside.display()
-                );
-            }
-            return Err(e);
-        }
-        sync_folder_of(&self.target)?;
-        remove(&aside);
-        Ok(())
-    }
 }
 
 impl Drop for HlsDir {
     fn drop(&mut self) {
-        if !self.stays {
-            // Closes the files first: a network file system keeps removed open files under other names.
-            let _ = self.shared.syncer.finish();
-            remove(&self.shared.folder);
-        }
+        // Closes the files before their folder goes: a network file system keeps removed open files
+        // under other names. And nobody writes to the log once the next process may have it.
+        let _ = self.shared.syncer.finish();
     }
 }
 
@@ -350,17 +271,6 @@ impl SegmentSink for Shared {
 }
 
 impl Shared {
-    fn new(
-        folder: PathBuf,
-        segment_type: SegmentType,
-        names: Vec<String>,
-        written: Vec<Written>,
-        syncer: Syncer,
-    ) -> Self {
-        let renditions = written.into_iter().map(Mutex::new).collect();
-        Self { folder, segment_type, renditions, names, syncer }
-    }
-
     fn written(&self, rendition: usize) -> Result<&Mutex<Written>> {
         let unknown = || Error::internal(Stage::Publish, format!("there is no rendition {rendition}"));
         self.renditions.get(rendition).ok_or_else(unknown)
@@ -414,73 +324,9 @@ fn check_size(path: &Path, expected: u64) -> Result<()> {
     Err(Error::new(ErrorKind::Internal, "verify_failed", Stage::Verify, message))
 }
 
-/// Refuses what may not be replaced, and says what lies there.
-fn check(target: &Path, overwrite: bool) -> Result<Found> {
-    let found = place::look(target)?;
-    match found {
-        Found::Nothing => {}
-        Found::EmptyFolder => place::refuse_mount_point(target)?,
-        Found::Folder if !overwrite => return Err(place::exists(target)),
-        Found::Folder => {
-            place::refuse_mount_point(target)?;
-            check_ours(target)?;
-        }
-        Found::File | Found::Special => {
-            let message = format!("{} is not a folder, but HLS output is one", target.display());
-            return Err(place::not_ours(message));
-        }
-    }
-    Ok(found)
-}
-
-/// Refuses a folder in which anything else lies than an earlier output: replacing removes it all.
-pub(super) fn check_ours(folder: &Path) -> Result<()> {
-    for entry in entries(folder)? {
-        let known = entry.file_name().is_some_and(|name| name == MASTER) && is_file(&entry);
-        if !known && !is_rendition(&entry)? {
-            let message =
-                format!("{} is not part of an earlier output, so it is not overwritten", entry.display());
-            return Err(place::not_ours(message));
-        }
-    }
-    Ok(())
-}
-
-fn is_rendition(folder: &Path) -> Result<bool> {
-    // A link to a folder is somebody else's doing.
-    if !fs::symlink_metadata(folder).is_ok_and(|facts| facts.is_dir()) {
-        return Ok(false);
-    }
-    let entries = entries(folder)?;
-    let has_index = entries.iter().any(|e| e.file_name().is_some_and(|name| name == INDEX));
-    Ok(has_index && entries.iter().all(|e| is_file(e) && is_our_name(e)))
-}
-
-/// A playlist, an initialisation segment, or a number with a segment's extension.
-fn is_our_name(path: &Path) -> bool {
-    let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
-    let digits = |stem: &str| !stem.is_empty() && stem.bytes().all(|b| b.is_ascii_digit());
-    let stem = name.strip_suffix(".ts").or_else(|| name.strip_suffix(".m4s"));
-    name == INDEX || name == INIT || stem.is_some_and(digits)
-}
-
-fn is_file(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|facts| facts.is_file())
-}
-
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let read = fs::read_dir(folder).and_then(|list| list.map(|entry| entry.map(|e| e.path())).collect());
     read.map_err(|e| io("read the folder", folder, &e))
-}
-
-/// An empty folder of that name, whatever an earlier process of the same job has left there.
-fn make_again(folder: PathBuf) -> Result<PathBuf> {
-    match fs::remove_dir_all(&folder) {
-        Err(e) if e.kind() != IoKind::NotFound => return Err(io("remove", &folder, &e)),
-        _ => {}
-    }
-    fs::create_dir(&folder).map_err(|e| io("make the folder", &folder, &e))?;
-    Ok(folder)
 }
 
 fn extension(segment_type: SegmentType) -> &'static str {
@@ -502,10 +348,4 @@ fn make_beside(target: &Path, mark: &str) -> Result<PathBuf> {
     let message = format!("{MAX_NAMES} temporary folders lie beside {}", target.display());
     Err(Error::new(ErrorKind::Conflict, "too_many_leftovers", Stage::Publish, message)
         .hint(format!("remove the folders {TEMP_PREFIX}* there")))
-}
-
-fn remove(folder: &Path) {
-    if let Err(e) = fs::remove_dir_all(folder) {
-        tracing::warn!("cannot remove {}: {e}", folder.display());
-    }
 }

@@ -7,6 +7,7 @@
 
 pub mod claim;
 pub mod hls_dir;
+mod log;
 pub mod output;
 mod place;
 mod sync;

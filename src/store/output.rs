@@ -3,10 +3,10 @@
 //! What enters: the wished path, and what libav's muxer has written to [`OutputFile::path`]. What
 //! leaves: the file under its name, on the disk, or nothing at all.
 
-use super::claim::Claim;
+use super::claim::{Claim, FileLog, claim_file};
 use super::place::{self, Found, Parents};
 use crate::base::error::{Error, ErrorKind, Result, Stage};
-use crate::base::fs::TempFile;
+use crate::base::fs::{TempFile, sync_folder_of};
 use std::fs::File;
 use std::io::ErrorKind as IoKind;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,8 @@ const MAX_NAMES: usize = 1000;
 pub struct OutputFile {
     // Goes before the folders that it lies in.
     temp: TempFile,
+    /// For a job: keeps others away.
+    log: Option<FileLog>,
     parents: Parents,
     target: PathBuf,
     overwrite: bool,
@@ -36,22 +38,23 @@ impl OutputFile {
         check(&target, overwrite)?;
         let parents = Parents::of(&target)?;
         let temp = reserve(&target)?;
-        Ok(Self { temp, parents, target, overwrite })
+        Ok(Self { temp, log: None, parents, target, overwrite })
     }
 
     /// As [`OutputFile::create`] for a job, under the job's own temporary name: what a killed process
     /// of the same job has left there is replaced. Single files are always made from their beginning.
+    /// Until it ends, no other process gets this place.
     ///
     /// # Errors
-    /// As [`OutputFile::create`].
+    /// As [`OutputFile::create`]; `output_in_use` when another process makes the same for the same job.
     pub fn create_for(claim: &Claim, target: &Path, overwrite: bool) -> Result<Self> {
         let target = place::resolve(target)?;
+        let (mut parents, mut log) = claim_file(&claim.job, &target)?;
         check(&target, overwrite)?;
-        let parents = Parents::of(&target)?;
-        super::claim::discard(&claim.job, &target)?;
+        log.take_over(claim, &target, &mut parents)?;
         let temp = TempFile::named(Claim::temp_beside(&claim.job, &target), &target);
         File::create_new(temp.path()).map_err(|e| place::io("create", temp.path(), &e))?;
-        Ok(Self { temp, parents, target, overwrite })
+        Ok(Self { temp, log: Some(log), parents, target, overwrite })
     }
 
     /// The temporary path to write to. It keeps the extension.
@@ -64,9 +67,13 @@ impl OutputFile {
     /// # Errors
     /// `output_exists` when something has come to lie there meanwhile; `no_space` and `io` from
     /// bytes that the system had not written yet. Nothing is left then.
-    pub fn publish(self) -> Result<()> {
+    pub fn publish(mut self) -> Result<()> {
         check(&self.target, self.overwrite)?;
         self.temp.publish()?;
+        if let Some(log) = self.log.take() {
+            drop(log);
+            sync_folder_of(&self.target)?;
+        }
         self.parents.keep()
     }
 }

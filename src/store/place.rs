@@ -46,9 +46,32 @@ pub(super) fn look(path: &Path) -> Result<Found> {
 pub(super) fn resolve(path: &Path) -> Result<PathBuf> {
     let is_link = fs::symlink_metadata(path).is_ok_and(|facts| facts.is_symlink());
     if is_link || path.file_name().is_none() {
-        return fs::canonicalize(path).map_err(|e| io("follow", path, &e));
+        return fs::canonicalize(path).or_else(|e| leads_nowhere(path).ok_or_else(|| io("follow", path, &e)));
     }
     Ok(path.to_owned())
+}
+
+/// Where a link leads whose end is missing: it may have been put aside while it was being replaced.
+fn leads_nowhere(link: &Path) -> Option<PathBuf> {
+    let end = link.parent()?.join(fs::read_link(link).ok()?);
+    let name = end.file_name()?;
+    let missing = fs::symlink_metadata(&end).is_err_and(|e| e.kind() == IoKind::NotFound);
+    missing.then(|| Some(fs::canonicalize(end.parent()?).ok()?.join(name)))?
+}
+
+/// Removes whatever has that name, without following it. Says whether there was anything.
+pub(super) fn remove_any(path: &Path) -> Result<bool> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(facts) if facts.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(e) => Err(e),
+    };
+    match removed {
+        Ok(()) => Ok(true),
+        // Or somebody else has just done it.
+        Err(e) if e.kind() == IoKind::NotFound => Ok(false),
+        Err(e) => Err(io("remove", path, &e)),
+    }
 }
 
 /// Refuses a folder on which another file system is mounted: it cannot be replaced by a rename.
@@ -72,7 +95,7 @@ fn bad_output(message: String) -> Error {
 }
 
 /// The folders above an output that were missing. Removed on drop unless kept.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Parents {
     /// From the top down.
     made: Vec<PathBuf>,
@@ -82,7 +105,7 @@ pub(super) struct Parents {
 impl Parents {
     /// Makes the missing folders above `path`.
     pub(super) fn of(path: &Path) -> Result<Self> {
-        let mut parents = Self { made: Vec::new(), kept: false };
+        let mut parents = Self::default();
         let missing: Vec<&Path> = path.ancestors().skip(1).take_while(|p| is_missing(p)).collect();
         for folder in missing.into_iter().rev() {
             match fs::create_dir(folder) {
@@ -95,8 +118,24 @@ impl Parents {
         Ok(parents)
     }
 
+    /// How many there are, counted from `path` upwards without a gap.
+    pub(super) fn levels(&self, path: &Path) -> usize {
+        let pairs = path.ancestors().skip(1).zip(self.made.iter().rev());
+        pairs.take_while(|(above, made)| above == made).count()
+    }
+
+    /// Takes over the `levels` folders above `path` that an earlier process of the same job has made.
+    pub(super) fn adopt(&mut self, path: &Path, levels: usize) {
+        let above = path.ancestors().skip(1).take(levels).filter(|p| p.file_name().is_some());
+        let mut above: Vec<_> = above.map(Path::to_owned).collect();
+        above.reverse();
+        if above.len() > self.made.len() {
+            self.made = above;
+        }
+    }
+
     /// Keeps them, and has their names survive a power cut.
-    pub(super) fn keep(mut self) -> Result<()> {
+    pub(super) fn keep(&mut self) -> Result<()> {
         self.kept = true;
         self.made.iter().try_for_each(|folder| crate::base::fs::sync_folder_of(folder))
     }

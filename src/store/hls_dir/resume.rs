@@ -1,22 +1,22 @@
 //! Going on where a killed process stopped.
 //!
-//! While a job's folder is made, a log in it names each segment that is on the disk: the line is
-//! written after the segment's own sync. What enters: such a folder. What leaves: the same folder
-//! with the segments that every rendition has from the first on, and nothing else.
+//! While a job's folder is made, its log names each segment that is on the disk: the line is written
+//! after the segment's own sync. What enters: such a folder. What leaves: the same folder with the
+//! segments that every rendition has from the first on, and nothing else; or an empty one.
+//!
+//! The log is never written anew for a process that goes on, so that no moment is without it: a line
+//! says how many segments of each rendition count from there on.
 
 use super::{INIT, Shared, Written, WrittenSegment};
 use crate::base::error::{Error, Result, Stage};
 use crate::base::time::Rational;
-use crate::store::claim::Claim;
-use crate::store::place::io;
+use crate::store::claim::{Claim, Hidden, empty};
+use crate::store::log::{JobLog, LOG};
+use crate::store::place::{Parents, remove_any};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-
-/// The log's name inside the folder; it goes before the folder is published.
-pub(super) const LOG: &str = ".done";
 
 /// What an earlier process has made of one rendition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,12 +27,36 @@ pub struct Done {
     pub audio_packets: u64,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Head {
-    fingerprint: u64,
+/// What an earlier process has to have made for it to be of use.
+pub(super) struct Wanted<'a> {
+    pub claim: &'a Claim,
+    pub names: &'a [String],
+    pub extension: &'a str,
+    pub at_most: u64,
 }
 
-/// A line of the log.
+/// What there is of it, and how much of the log says so.
+struct Kept {
+    written: Vec<Written>,
+    log_bytes: u64,
+}
+
+/// What a line of the log says.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Segment(Line),
+    GoesOn(GoesOn),
+}
+
+/// A process went on with so many segments of each rendition: later ones that are named above were
+/// made again.
+#[derive(Serialize, Deserialize)]
+struct GoesOn {
+    kept: usize,
+}
+
+/// A segment is on the disk.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Line {
     rendition: usize,
@@ -75,98 +99,134 @@ impl Line {
     }
 }
 
-/// Starts a log, with what is kept in it already.
-pub(super) fn start_log(folder: &Path, claim: &Claim, kept: &[Mutex<Written>]) -> Result<File> {
-    let path = folder.join(LOG);
-    let fresh = folder.join(format!("{LOG}-new"));
-    let mut text = serde_json::to_string(&Head { fingerprint: claim.fingerprint })
-        .map_err(|e| Error::internal(Stage::Publish, e.to_string()))?;
-    text.push('\n');
-    for (rendition, written) in kept.iter().enumerate() {
-        let written = written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.segments.iter().for_each(|s| text.push_str(&Line::of(rendition, s).render()));
-    }
-    let write = || {
-        let mut file = File::create(&fresh)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&fresh, &path)?;
-        OpenOptions::new().append(true).open(&path)
+/// Makes the folder this process's own: what is of use is kept, all else goes, and the log says so
+/// before anything is added. If that fails, nothing of it stays.
+pub(super) fn take_over(
+    hidden: &mut Hidden,
+    wanted: &Wanted,
+    target: &Path,
+    parents: &mut Parents,
+) -> Result<Vec<Written>> {
+    hidden.stays = false;
+    let Some(log) = &hidden.log else {
+        return Err(Error::internal(Stage::Publish, "a job's folder without a log"));
     };
-    write().map_err(|e| io("write", &path, &e))
+    let head = log.head();
+    parents.adopt(target, head.as_ref().map_or(0, |head| head.made_levels));
+    let same = head.is_some_and(|head| head.fingerprint == wanted.claim.fingerprint);
+    let kept = if same { read(log, &hidden.folder, wanted) } else { None };
+    if let Some(kept) = kept
+        && go_on(log, &hidden.folder, wanted, &kept).is_ok()
+    {
+        return Ok(kept.written);
+    }
+    empty(&hidden.folder)?;
+    log.start(&wanted.claim.head(parents.levels(target)))?;
+    Ok(wanted.names.iter().map(|_| Written::default()).collect())
 }
 
-/// What the folder of an earlier process holds for the same work: the renditions' segments, equally
-/// many of each, at most `at_most`. `None` when there is nothing to go on from.
-pub(super) fn read(
-    folder: &Path,
-    claim: &Claim,
-    names: &[String],
-    extension: &str,
-    at_most: u64,
-) -> Option<Vec<Written>> {
-    let text = fs::read_to_string(folder.join(LOG)).ok()?;
-    let mut lines = text.lines();
-    let head: Head = serde_json::from_str(lines.next()?).ok()?;
-    if head.fingerprint != claim.fingerprint {
+fn go_on(log: &JobLog, folder: &Path, wanted: &Wanted, kept: &Kept) -> Result<()> {
+    let from = GoesOn { kept: kept.written.first().map_or(0, |written| written.segments.len()) };
+    let line = serde_json::to_string(&from).map_err(|e| Error::internal(Stage::Publish, e.to_string()))?;
+    log.cut(kept.log_bytes)?;
+    log.append(&(line + "\n"))?;
+    clean(folder, wanted, &kept.written)
+}
+
+/// The renditions' segments, equally many of each. `None` when there is nothing to go on from.
+fn read(log: &JobLog, folder: &Path, wanted: &Wanted) -> Option<Kept> {
+    let is_folder = |name: &String| fs::symlink_metadata(folder.join(name)).is_ok_and(|facts| facts.is_dir());
+    if !wanted.names.iter().all(is_folder) {
         return None;
     }
-    let mut found: Vec<Vec<WrittenSegment>> = names.iter().map(|_| Vec::new()).collect();
-    // A torn last line ends the reading: what follows it is not known to be on the disk.
-    for line in lines.map_while(|line| serde_json::from_str::<Line>(line).ok()) {
-        let name = names.get(line.rendition)?;
-        let segments = found.get_mut(line.rendition)?;
-        let file = folder.join(name).join(format!("{}.{extension}", line.index));
-        let whole = fs::metadata(&file).is_ok_and(|facts| facts.is_file() && facts.len() == line.bytes);
-        if line.index == segments.len() as u64 && whole {
-            segments.push(line.segment()?);
-        }
-    }
-    let common = found.iter().map(Vec::len).min().unwrap_or(0);
+    let mut noted = Noted { found: wanted.names.iter().map(|_| Vec::new()).collect(), kept_before: 0 };
+    let log_bytes = log.read_lines(|line| note(line, folder, wanted, &mut noted).is_some()).ok()?;
+    let common = noted.found.iter().map(Vec::len).min().unwrap_or(0);
     // The last one may be the title's last, which is shorter than planned where the data ended early:
-    // it is made anew, so that the run finds the end.
-    let kept = common.saturating_sub(1).min(usize::try_from(at_most).unwrap_or(usize::MAX));
+    // it is made anew, so that the run finds the end. What was kept before had one behind it.
+    let kept = common.saturating_sub(1).max(noted.kept_before.min(common));
+    let kept = kept.min(usize::try_from(wanted.at_most).unwrap_or(usize::MAX));
     let with_init = |(mut segments, name): (Vec<WrittenSegment>, &String)| {
         segments.truncate(kept);
-        let init = fs::metadata(folder.join(name).join(INIT)).ok().map(|facts| facts.len());
-        Written { init_bytes: init.filter(|_| kept > 0), segments }
+        Written { init_bytes: file_bytes(&folder.join(name).join(INIT)), segments }
     };
-    (kept > 0).then(|| found.into_iter().zip(names).map(with_init).collect())
+    let written = noted.found.into_iter().zip(wanted.names).map(with_init).collect();
+    (kept > 0).then_some(Kept { written, log_bytes })
+}
+
+/// What the log has said so far.
+struct Noted {
+    /// Of each rendition, from the first on without a gap.
+    found: Vec<Vec<WrittenSegment>>,
+    /// How many of each were kept when a process last went on.
+    kept_before: usize,
+}
+
+/// Adds what a line says. `None` for a line that says nothing: what follows it is not known to be on
+/// the disk.
+fn note(line: &[u8], folder: &Path, wanted: &Wanted, noted: &mut Noted) -> Option<()> {
+    let line = match serde_json::from_slice(line).ok()? {
+        Entry::Segment(line) => line,
+        Entry::GoesOn(GoesOn { kept }) => {
+            noted.found.iter_mut().for_each(|segments| segments.truncate(kept));
+            noted.kept_before = kept;
+            return Some(());
+        }
+    };
+    let segments = noted.found.get_mut(line.rendition)?;
+    let name = wanted.names.get(line.rendition)?;
+    let file = folder.join(name).join(format!("{}.{}", line.index, wanted.extension));
+    if line.index == segments.len() as u64 && file_bytes(&file) == Some(line.bytes) {
+        segments.push(line.segment()?);
+    }
+    Some(())
+}
+
+/// The size of what is a file and not a link to one.
+fn file_bytes(path: &Path) -> Option<u64> {
+    fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file).map(|facts| facts.len())
 }
 
 /// Removes everything from the folder that is not kept.
-pub(super) fn clean(folder: &Path, names: &[String], kept: &[Written], extension: &str) -> Result<()> {
-    for (name, written) in names.iter().zip(kept) {
-        let rendition = folder.join(name);
-        for entry in super::entries(&rendition)? {
+fn clean(folder: &Path, wanted: &Wanted, kept: &[Written]) -> Result<()> {
+    let extension = wanted.extension;
+    for (name, written) in wanted.names.iter().zip(kept) {
+        for entry in super::entries(&folder.join(name))? {
             let file = entry.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            let keeps = written.segments.iter().any(|s| file == format!("{}.{extension}", s.index))
+            let keeps = index_of(&file, extension).is_some_and(|n| n < written.segments.len())
                 || (file == INIT && written.init_bytes.is_some());
             if !keeps {
-                fs::remove_file(&entry).map_err(|e| io("remove", &entry, &e))?;
+                remove_any(&entry)?;
             }
         }
     }
     for entry in super::entries(folder)? {
-        let is_rendition = names.iter().any(|name| entry.file_name().is_some_and(|n| n == name.as_str()));
-        if !is_rendition && entry.file_name().is_some_and(|n| n != LOG) {
-            let removed = if entry.is_dir() { fs::remove_dir_all(&entry) } else { fs::remove_file(&entry) };
-            removed.map_err(|e| io("remove", &entry, &e))?;
+        let name = entry.file_name().unwrap_or_default();
+        if name != LOG && wanted.names.iter().all(|rendition| name != rendition.as_str()) {
+            remove_any(&entry)?;
         }
     }
     Ok(())
 }
 
+/// The number of a segment's file, where it is the very name that the segment has.
+fn index_of(file: &str, extension: &str) -> Option<usize> {
+    let index: usize = file.strip_suffix(extension)?.strip_suffix('.')?.parse().ok()?;
+    (file == format!("{index}.{extension}")).then_some(index)
+}
+
 impl Shared {
-    /// The sums over what an earlier process has made, for each rendition.
-    pub(super) fn sums(&self) -> Vec<Done> {
+    /// What an earlier process has made: segments of each rendition, and the sums over them.
+    pub(super) fn earlier(&self) -> (u64, Vec<Done>) {
         let sum = |written: &Mutex<Written>| {
             let written = written.lock().unwrap_or_else(PoisonError::into_inner);
-            Done {
+            let done = Done {
                 frames: written.segments.iter().map(|s| s.frames).sum(),
                 audio_packets: written.segments.iter().map(|s| s.audio_packets).sum(),
-            }
+            };
+            (written.segments.len() as u64, done)
         };
-        self.renditions.iter().map(sum).collect()
+        let all: Vec<_> = self.renditions.iter().map(sum).collect();
+        (all.first().map_or(0, |(segments, _)| *segments), all.into_iter().map(|(_, done)| done).collect())
     }
 }

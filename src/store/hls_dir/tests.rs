@@ -3,7 +3,7 @@
 use super::*;
 use std::collections::BTreeSet;
 
-fn facts(height: u32) -> VariantFacts {
+pub(super) fn facts(height: u32) -> VariantFacts {
     VariantFacts {
         codecs: vec!["avc1.64001f".into(), "mp4a.40.2".into()],
         resolution: Some((height * 16 / 9, height)),
@@ -12,7 +12,7 @@ fn facts(height: u32) -> VariantFacts {
     }
 }
 
-fn segment(rendition: usize, index: u64, bytes: usize) -> Segment {
+pub(super) fn segment(rendition: usize, index: u64, bytes: usize) -> Segment {
     // 96 frames at 24000/1001: 4.004 s.
     let cut = |n: u64| Rational::new(n as i64 * 96 * 1001, 24_000);
     Segment {
@@ -31,7 +31,7 @@ fn create(target: &Path, overwrite: bool, kind: SegmentType) -> Result<HlsDir> {
 }
 
 /// Two renditions of three segments, 720p twice the size of 480p.
-fn fill(output: &HlsDir, kind: SegmentType) {
+pub(super) fn fill(output: &HlsDir, kind: SegmentType) {
     let sink = output.sink();
     for rendition in 0..2 {
         let init: &[u8] = if kind == SegmentType::Ts { b"" } else { b"init" };
@@ -49,7 +49,7 @@ fn make(target: &Path, overwrite: bool) -> Result<()> {
     output.publish()
 }
 
-fn tree(folder: &Path) -> BTreeSet<String> {
+pub(super) fn tree(folder: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for path in entries(folder).unwrap() {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
@@ -63,7 +63,7 @@ fn tree(folder: &Path) -> BTreeSet<String> {
     found
 }
 
-fn set(names: &[&str]) -> BTreeSet<String> {
+pub(super) fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|n| (*n).to_owned()).collect()
 }
 
