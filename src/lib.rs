@@ -1,8 +1,13 @@
 //! sprocket: a media transcoding node. Libav runs in this process; exact HLS or single files come out.
 //!
 //! ```text
-//!   sprocket transcode INPUT -o OUT                 (cli)
-//!            |
+//!   sprocket transcode INPUT -o OUT (cli)        POST /jobs
+//!            |                                       |
+//!            |                     http::jobs --> work::board --> work::journal (on the disk, then 202)
+//!            |                                       |
+//!            |                                  work::runner <-- a slot, a node that is well (node::conditions)
+//!            +-------------> work::transcode <-------+
+//!                                 |
 //!   media::inspect --> facts --> media::plan --> Plan
 //!                                                 |
 //!   source --> demux -8-> decode -3-> filter -2-> encode -64-> mux --> SegmentSink --> store::hls_dir
@@ -22,18 +27,20 @@
 //! Rooms, from the ground up: [`base`] (time, errors, abort flag, publishing of files), [`model`]
 //! (data and pure functions), [`container`] (MPEG-TS, fragmented MP4, codec strings: bytes, pure),
 //! [`config`] (settings and path mapping), [`av`] (libav, safe), [`media`] (the pipeline), [`store`]
-//! (where outputs live), [`work`] (one transcode from source to output; the journal of jobs), [`node`]
-//! (what the node tells its orchestrator), [`cli`]. Who may
+//! (where outputs live), [`work`] (jobs: taken, kept, run), [`node`] (the node's state, and what it tells
+//! its orchestrator), [`http`] (the control API), [`app`] (all of it put together), [`cli`]. Who may
 //! import whom is a table in `tests/architecture.rs`, which enforces it.
 //!
-//! Reading order for the first day: `README.md`, this page, `media/pipeline.rs`,
-//! `model/timeline.rs`, one stage (`media/encode.rs`), `tests/windows.rs`.
+//! Reading order for the first day: `README.md`, this page, `app.rs`, `work/board.rs`,
+//! `media/pipeline.rs`, `model/timeline.rs`, one stage (`media/encode.rs`), `tests/windows.rs`.
 
+pub mod app;
 pub mod av;
 pub mod base;
 pub mod cli;
 pub mod config;
 pub mod container;
+pub mod http;
 pub mod media;
 pub mod model;
 pub mod node;

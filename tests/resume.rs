@@ -32,6 +32,8 @@ impl Follower for Node {
         Ok(())
     }
 
+    fn goes_on_at(&self, _segment: u64) {}
+
     fn goes_on_later(&self) -> bool {
         self.goes_on
     }

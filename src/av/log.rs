@@ -35,17 +35,34 @@ pub struct RunLog(Arc<Handle>);
 #[derive(Debug)]
 struct Handle {
     id: usize,
+    tag: Option<u32>,
     shared: Arc<Shared>,
 }
 
 impl RunLog {
     /// A new run; its lines go to `tracing` inside the span that is current now.
     pub fn new() -> Self {
+        Self::of(None)
+    }
+
+    /// The same for a run that is listed in case of a crash: its threads bear the tag of its
+    /// [`Registration`](super::crash::Registration), which has to outlive them.
+    pub fn tagged(tag: u32) -> Self {
+        Self::of(Some(tag))
+    }
+
+    fn of(tag: Option<u32>) -> Self {
         install();
         let id = NEXT_RUN.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::new(Shared { span: tracing::Span::current(), lines: Mutex::default() });
         with_runs(|runs| runs.insert(id, shared.clone()));
-        Self(Arc::new(Handle { id, shared }))
+        Self(Arc::new(Handle { id, tag, shared }))
+    }
+
+    /// What to call a thread of the run in which libav works; `stage` has 8 bytes at most. The thread
+    /// that plans and opens the run needs such a name too: codecs start their threads there.
+    pub fn thread_name(&self, stage: &str) -> String {
+        super::crash::thread_name(self.0.tag, stage)
     }
 
     /// Marks the calling thread as one of the run's.

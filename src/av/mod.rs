@@ -11,6 +11,7 @@
 // The integer types of libav's constants differ between the versions that we build on.
 #![allow(clippy::unnecessary_cast)]
 
+pub mod crash;
 pub mod decoder;
 pub mod encoder;
 pub mod error;

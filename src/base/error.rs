@@ -29,6 +29,8 @@ pub enum ErrorKind {
     Io,
     /// Something did not answer in time.
     Timeout,
+    /// What the work needs is not there now, and may be later: a device, a node that stops.
+    Unavailable,
     /// The run was cancelled.
     Cancelled,
     /// We broke a promise of our own: a bug, or a codec that does not do as it says.
@@ -47,7 +49,7 @@ impl ErrorKind {
 
     /// Whether the same work may succeed later without anybody changing the request.
     pub const fn retryable(self) -> bool {
-        matches!(self, Self::NoSpace | Self::Io | Self::Timeout)
+        matches!(self, Self::NoSpace | Self::Io | Self::Timeout | Self::Unavailable)
     }
 }
 

@@ -14,6 +14,7 @@ use std::path::Path;
 /// `bad_config` with every fault, one a line; `io` when stdout cannot be written.
 pub fn run(file: Option<&Path>) -> Result<()> {
     let loaded = load(file)?;
+    log_oddities(&loaded);
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(loaded.to_yaml().as_bytes()).and_then(|()| stdout.flush()) {
         // Somebody has read enough.
@@ -22,18 +23,22 @@ pub fn run(file: Option<&Path>) -> Result<()> {
     }
 }
 
-/// Loads the configuration for a command and logs what is odd about it.
+/// Loads the configuration for a command. What is odd about it is the caller's to log
+/// ([`log_oddities`]), once it knows how.
 ///
 /// # Errors
 /// `bad_config` with every fault, one a line.
 pub fn load(file: Option<&Path>) -> Result<Loaded> {
     let folder = std::env::current_dir()
         .map_err(|e| Error::io(Stage::Plan, "find the working folder", Path::new("."), &e))?;
-    let loaded = config::load(file, std::env::vars_os(), &folder).map_err(|faults| bad_config(&faults))?;
+    config::load(file, std::env::vars_os(), &folder).map_err(|faults| bad_config(&faults))
+}
+
+/// Logs what is odd about a configuration.
+pub fn log_oddities(loaded: &Loaded) {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(loaded)
 }
 
 fn bad_config(faults: &[Fault]) -> Error {

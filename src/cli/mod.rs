@@ -14,8 +14,10 @@ use tracing_subscriber::EnvFilter;
 
 pub mod args;
 pub mod config;
+pub mod doctor;
 pub mod inspect;
 pub mod progress;
+pub mod serve;
 mod signals;
 pub mod transcode;
 
@@ -46,6 +48,18 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Run the node: take jobs over HTTP
+    Serve {
+        /// The configuration file [default: $SPROCKET_CONFIG, ./sprocket.yaml, /etc/sprocket/sprocket.yaml]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Check configuration, folders, libav, hardware and orchestrator, and say how to mend what fails
+    Doctor {
+        /// The configuration file [default: $SPROCKET_CONFIG, ./sprocket.yaml, /etc/sprocket/sprocket.yaml]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// Print the effective configuration, and for each value where it came from
     Config {
         /// The configuration file [default: $SPROCKET_CONFIG, ./sprocket.yaml, /etc/sprocket/sprocket.yaml]
@@ -65,7 +79,6 @@ pub fn run() -> ExitCode {
             return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
         }
     };
-    start_logging();
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
@@ -76,12 +89,19 @@ pub fn run() -> ExitCode {
 }
 
 fn dispatch(command: Command) -> Result<()> {
+    // What the node logs, and how, is in its configuration; and a signal does not cancel it but stops it.
+    if let Command::Serve { config } = &command {
+        return serve::run(config.as_deref());
+    }
+    start_logging();
     let cancel = Cancel::new();
     signals::cancel_on_signals(&cancel)?;
     match command {
         Command::Transcode(args) => transcode::run(&args, &cancel),
         Command::Inspect { input, json } => inspect::run(&input, json, &cancel),
         Command::Config { config } => config::run(config.as_deref()),
+        Command::Doctor { config } => doctor::run(config.as_deref(), &cancel),
+        Command::Serve { config } => serve::run(config.as_deref()),
     }
 }
 

@@ -7,6 +7,7 @@
 use super::args::ProgressWord;
 use crate::base::error::Error;
 use crate::media::progress::{Progress, Snapshot};
+use crate::model::record::JobProgress;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -113,8 +114,9 @@ impl Drop for Display {
 impl<'a> Line<'a> {
     /// While it runs. Publishing may be done a moment before the last line says so.
     fn running(snapshot: Snapshot) -> Self {
-        let percent = snapshot.percent.map(|p| p.min(99.0));
-        Self { state: "running", snapshot: rounded(Snapshot { percent, ..snapshot }), error: None }
+        let mut snapshot = rounded(snapshot);
+        snapshot.progress.percent = snapshot.progress.percent.map(|p| p.min(99.0));
+        Self { state: "running", snapshot, error: None }
     }
 
     fn last(snapshot: Snapshot, failure: Option<&'a Error>) -> Self {
@@ -133,10 +135,8 @@ impl<'a> Line<'a> {
     }
 }
 
-/// To thousandths: sixteen digits would say that they are known.
 fn rounded(now: Snapshot) -> Snapshot {
-    let round = |x: f64| (x * 1000.0).round() / 1000.0;
-    Snapshot { percent: now.percent.map(round), fps: round(now.fps), speed: round(now.speed), ..now }
+    Snapshot { progress: now.progress.rounded(), ..now }
 }
 
 /// `None` where no thread can be had: the work matters more.
@@ -147,7 +147,7 @@ fn start_ticker(style: Style, progress: Arc<Progress>) -> Option<(Sender<()>, Jo
         let interval = if bar.is_some() { BAR_INTERVAL } else { JSON_INTERVAL };
         while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
             match &bar {
-                Some(bar) => update_bar(bar, &progress.snapshot()),
+                Some(bar) => update_bar(bar, &progress.snapshot().progress),
                 None => write_line(&Line::running(progress.snapshot())),
             }
         }
@@ -168,13 +168,13 @@ fn show_bar() -> ProgressBar {
     bar
 }
 
-fn update_bar(bar: &ProgressBar, now: &Snapshot) {
+fn update_bar(bar: &ProgressBar, now: &JobProgress) {
     bar.set_position((now.percent.unwrap_or(0.0) / 100.0 * BAR_LENGTH as f64) as u64);
     bar.set_message(describe(now));
 }
 
 /// ` 42.0 %  0:50 / 2:00  87 fps  3.6x  ETA 0:19`
-fn describe(now: &Snapshot) -> String {
+fn describe(now: &JobProgress) -> String {
     let percent = now.percent.map_or("     ?".into(), |p| format!("{p:5.1} %"));
     let eta = now.eta_ms.map_or(String::new(), |ms| format!("  ETA {}", clock(ms)));
     let (at, of) = (clock(now.position_ms), clock(now.duration_ms));
@@ -246,7 +246,8 @@ mod tests {
 
     #[test]
     fn the_bar_says_it_in_words() {
-        let now = Snapshot { fps: 87.4, speed: 3.64, eta_ms: Some(3_700_000), ..half_way().snapshot() };
+        let now =
+            JobProgress { fps: 87.4, speed: 3.64, eta_ms: Some(3_700_000), ..half_way().snapshot().progress };
         assert_eq!(describe(&now), " 49.5 %  1:00 / 2:00  87 fps  3.6x  ETA 1:01:40");
     }
 }

@@ -50,6 +50,8 @@ impl Follower for Person {
         Ok(())
     }
 
+    fn goes_on_at(&self, _segment: u64) {}
+
     fn goes_on_later(&self) -> bool {
         false
     }

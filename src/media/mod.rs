@@ -21,5 +21,6 @@ mod tracks;
 pub mod verify;
 
 // What a caller hands to a run or says about it, so that the rooms above need not know `av`.
+pub use crate::av::crash;
 pub use crate::av::log::RunLog;
 pub use crate::av::registry::libav_version;

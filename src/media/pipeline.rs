@@ -47,10 +47,6 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 /// complete, since it looks ahead.
 pub const PRE_ROLL_FRAMES: u64 = 25;
 
-/// How the names of all threads begin in which libav runs. Threads that codecs start take over the
-/// name of the thread that opened them, so this counts them all.
-pub const CODEC_THREAD: &str = "av-";
-
 /// Where the output goes.
 pub enum Target {
     /// Segments, as each is finished.
@@ -289,6 +285,7 @@ impl<'scope, 'env> Crew<'scope, 'env> {
     }
 
     /// Starts a stage's thread. A stage that fails or panics sets the run's flag, so that all end.
+    /// `name` has 8 bytes at most, so that the system keeps it whole behind the run's tag.
     fn spawn<T: Send + 'scope>(
         self,
         name: &str,
@@ -304,8 +301,7 @@ impl<'scope, 'env> Crew<'scope, 'env> {
             }
             result
         };
-        let started =
-            thread::Builder::new().name(format!("{CODEC_THREAD}{name}")).spawn_scoped(self.scope, body);
+        let started = thread::Builder::new().name(log.thread_name(name)).spawn_scoped(self.scope, body);
         started.map_err(|e| {
             self.cancel.cancel();
             Error::internal(Stage::Plan, format!("cannot start a thread: {e}"))
@@ -365,7 +361,7 @@ impl<'scope, 'env> Crew<'scope, 'env> {
         stages.workers.push(self.spawn(&format!("scale-{i}"), move || {
             Filter::new(scaling, frame_duration, sar, input, scaled_tx).run()
         })?);
-        stages.workers.push(self.spawn(&format!("encode-{i}"), move || {
+        stages.workers.push(self.spawn(&format!("enc-{i}"), move || {
             Encode::new(settings, codec, window, encoder, scaled_rx, output).run()
         })?);
         Ok(())

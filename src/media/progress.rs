@@ -3,6 +3,7 @@
 //! Atomics only: the readers (a progress bar, later HTTP) never make a stage wait.
 
 use crate::base::time::Rational;
+use crate::model::record::JobProgress;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,20 +26,9 @@ pub struct Progress {
 /// One look at the progress.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Snapshot {
-    /// Never falls; 100 only once the output is published; `None` while the duration is unknown.
-    pub percent: Option<f64>,
-    /// Title time decoded up to.
-    pub position_ms: i64,
-    /// Length of the title.
-    pub duration_ms: i64,
-    /// Pictures decoded and put on the grid.
-    pub frames: u64,
-    /// Pictures each second of wall time since the start.
-    pub fps: f64,
-    /// Title seconds made each second of wall time.
-    pub speed: f64,
-    /// Estimate of the time left; `None` when there is nothing to go by.
-    pub eta_ms: Option<i64>,
+    /// What a job's record shows too.
+    #[serde(flatten)]
+    pub progress: JobProgress,
     /// Damaged places seen in the source so far.
     pub damaged: u64,
 }
@@ -128,7 +118,7 @@ impl Progress {
         let percent = (duration_ms > 0).then(|| (position_ms as f64 * 99.0 / duration_ms as f64).min(99.0));
         let eta_ms =
             (speed > 0.0 && duration_ms > 0).then(|| ((duration_ms - position_ms) as f64 / speed) as i64);
-        Snapshot {
+        let progress = JobProgress {
             percent: if published { Some(100.0) } else { percent },
             position_ms: if published { duration_ms } else { position_ms },
             duration_ms,
@@ -136,8 +126,8 @@ impl Progress {
             fps: frames as f64 / seconds,
             speed,
             eta_ms: if published { Some(0) } else { eta_ms },
-            damaged: self.damaged.load(Relaxed),
-        }
+        };
+        Snapshot { progress, damaged: self.damaged.load(Relaxed) }
     }
 }
 
@@ -148,23 +138,23 @@ mod tests {
     #[test]
     fn percent_never_falls_and_reaches_100_only_when_published() {
         let p = Progress::new();
-        assert_eq!(p.snapshot().percent, None);
+        assert_eq!(p.snapshot().progress.percent, None);
         p.set_span(Rational::from_int(10), Rational::from_int(20));
         let mut last = 0.0;
         for at in [11, 13, 12, 15, 25, 14] {
             p.decoded(Rational::from_int(at), 25);
-            let now = p.snapshot_after(Duration::from_secs(2)).percent.unwrap();
+            let now = p.snapshot_after(Duration::from_secs(2)).progress.percent.unwrap();
             assert!(now >= last && now < 100.0);
             last = now;
         }
-        assert_eq!(p.snapshot().frames, 150);
+        assert_eq!(p.snapshot().progress.frames, 150);
         let resumed = Progress::new();
         resumed.continues_at(Rational::from_int(30));
         resumed.set_span(Rational::from_int(30), Rational::from_int(40));
         resumed.decoded(Rational::from_int(31), 25);
-        let now = resumed.snapshot_after(Duration::from_secs(1));
+        let now = resumed.snapshot_after(Duration::from_secs(1)).progress;
         assert_eq!((now.position_ms, now.duration_ms, now.speed), (31_000, 40_000, 1.0));
         p.published();
-        assert_eq!((p.snapshot().percent, p.snapshot().position_ms), (Some(100.0), 10_000));
+        assert_eq!((p.snapshot().progress.percent, p.snapshot().progress.position_ms), (Some(100.0), 10_000));
     }
 }

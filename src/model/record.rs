@@ -87,6 +87,14 @@ pub struct JobProgress {
     pub eta_ms: Option<i64>,
 }
 
+impl JobProgress {
+    /// To thousandths: sixteen digits would say that they are known.
+    pub fn rounded(self) -> Self {
+        let round = |x: f64| (x * 1000.0).round() / 1000.0;
+        Self { percent: self.percent.map(round), fps: round(self.fps), speed: round(self.speed), ..self }
+    }
+}
+
 /// Which encoder makes a rendition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RenditionEncoder {
@@ -94,6 +102,19 @@ pub struct RenditionEncoder {
     pub rendition: String,
     /// libav's name of the encoder, or `copy`.
     pub encoder: String,
+}
+
+/// A state that a job has come into.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StateChange {
+    /// Counts the job's changes, from 1.
+    #[schema(minimum = 1)]
+    pub number: u64,
+    /// The state.
+    pub state: JobState,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
 }
 
 /// Where an output is.
@@ -179,6 +200,9 @@ pub struct Job {
     pub error: Option<JobError>,
     /// What whoever asked should know, though the job went on.
     pub warnings: Vec<String>,
+    /// Every state that it has been in, the newest last.
+    #[serde(default)]
+    pub history: Vec<StateChange>,
 }
 
 impl Job {
@@ -198,7 +222,27 @@ impl Job {
             outputs: Outputs::default(),
             error: None,
             warnings: Vec::new(),
+            history: vec![StateChange { number: 1, state: JobState::Queued, at: now }],
         }
+    }
+
+    /// Goes into another state, which [`JobState::may_become`] has to allow, and keeps the times.
+    pub fn enter(&mut self, state: JobState, now: Timestamp) {
+        debug_assert!(self.state.may_become(state), "{} to {state}", self.state);
+        self.state = state;
+        if state == JobState::Running {
+            self.attempts = self.attempts.saturating_add(1);
+            self.started_at.get_or_insert(now);
+        }
+        self.ended_at = state.has_ended().then_some(now);
+        let number = self.history.last().map_or(1, |last| last.number + 1);
+        self.history.push(StateChange { number, state, at: now });
+    }
+
+    /// The change that brought it where it stands.
+    pub fn last_change(&self) -> StateChange {
+        let first = StateChange { number: 1, state: self.state, at: self.created_at };
+        self.history.last().cloned().unwrap_or(first)
     }
 
     /// Its name.
@@ -234,6 +278,23 @@ mod tests {
         assert_eq!(faults, Vec::<String>::new());
         returned["state"] = "sleeping".into();
         assert!(!validator.is_valid(&returned), "a state that there is not");
+    }
+
+    #[test]
+    fn a_job_keeps_count_of_its_states_and_times() {
+        let document = super::super::document::parse(br#"{"id": "a", "input": "/a.mkv"}"#).unwrap();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut job = Job::accepted(document, at(1));
+        for (state, second) in
+            [(JobState::Running, 2), (JobState::Queued, 3), (JobState::Running, 4), (JobState::Succeeded, 5)]
+        {
+            job.enter(state, at(second));
+        }
+        assert_eq!((job.attempts, job.started_at, job.ended_at), (2, Some(at(2)), Some(at(5))));
+        let numbers: Vec<_> = job.history.iter().map(|c| (c.number, c.state, c.at.as_second())).collect();
+        assert_eq!(numbers.first(), Some(&(1, JobState::Queued, 1)));
+        assert_eq!(numbers.last(), Some(&(5, JobState::Succeeded, 5)));
+        assert_eq!(job.last_change().number, 5);
     }
 
     #[test]

@@ -17,6 +17,8 @@
 //! | `backoff` | how long to wait before trying again |
 
 pub mod backoff;
+pub mod conditions;
+pub mod desk;
 pub mod disks;
 pub mod heartbeat;
 pub mod ledger;

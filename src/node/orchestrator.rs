@@ -107,7 +107,7 @@ struct Inner {
     http: reqwest::Client,
     base: Url,
     node_id: String,
-    link: Link,
+    link: Arc<Link>,
 }
 
 impl Client {
@@ -131,8 +131,13 @@ impl Client {
             tracing::warn!("orchestrator.token goes to {base} unencrypted; https would keep it secret");
         }
         let http = http_client(&base, token, limits)?;
-        let link = Link::new(base.as_str());
+        let link = Arc::new(Link::new(base.as_str()));
         Ok(Self(Arc::new(Inner { http, base, node_id: node_id.into(), link })))
+    }
+
+    /// The view of the orchestrator, for whoever shows it.
+    pub fn shared_link(&self) -> Arc<Link> {
+        self.0.link.clone()
     }
 
     fn address(&self, call: Call<'_>) -> Url {

@@ -247,12 +247,12 @@ impl Journal {
         self.write(move |db| outbox::set_aside(db, sequence, &why, now)).await
     }
 
-    /// Jobs that ended before, the oldest end first. To the millisecond.
+    /// Jobs that ended before and whose output is still there, the oldest end first. To the millisecond.
     ///
     /// # Errors
     /// `journal_failed`, `journal_closed`.
-    pub async fn ended_before(&self, before: Timestamp, limit: usize) -> Result<Vec<Job>> {
-        self.read(move |db| jobs::ended_before(db, before, limit)).await
+    pub async fn outputs_ended_before(&self, before: Timestamp, limit: usize) -> Result<Vec<Job>> {
+        self.read(move |db| jobs::outputs_ended_before(db, before, limit)).await
     }
 
     /// Removes the jobs that ended before and have no event that waits, and the events that were set

@@ -5,6 +5,10 @@
 //! is [`transcode`], which the command line uses too. No HTTP and no libav here.
 
 pub mod admission;
+pub mod board;
+mod cores;
+pub mod deaths;
 pub mod journal;
 pub mod queue;
+mod runner;
 pub mod transcode;

@@ -69,6 +69,9 @@ pub trait Follower {
     /// Ends the run: nothing is published.
     fn publishing(&self, identity: Option<(u64, u64)>) -> Result<()>;
 
+    /// What an earlier process has made is gone on with, at this segment.
+    fn goes_on_at(&self, segment: u64);
+
     /// Whether what there is of the output is to be kept for a later process when the run is
     /// cancelled.
     fn goes_on_later(&self) -> bool;
@@ -139,6 +142,7 @@ impl Run<'_> {
         let Handles { cancel, progress, log } = *self.handles;
         let first = output.first_segment();
         if first > 0 {
+            self.follower.goes_on_at(first);
             progress.continues_at(plan.timeline.segment_time(first));
             tracing::info!("goes on at segment {first}, {} s", plan.timeline.segment_time(first).to_f64());
         }

@@ -123,9 +123,14 @@ pub(super) fn list(db: &Connection, page: &Page) -> Result<Vec<Job>, Fault> {
     collect(rows, page.limit)
 }
 
-/// Ended jobs that ended before, the oldest end first.
-pub(super) fn ended_before(db: &Connection, before: Timestamp, limit: usize) -> Result<Vec<Job>, Fault> {
-    let sql = "SELECT id, record FROM jobs WHERE ended_ms < ?1 ORDER BY ended_ms, number";
+/// Ended jobs that ended before and have an output, the oldest end first.
+pub(super) fn outputs_ended_before(
+    db: &Connection,
+    before: Timestamp,
+    limit: usize,
+) -> Result<Vec<Job>, Fault> {
+    let sql = "SELECT id, record FROM jobs WHERE ended_ms < ?1 AND json_valid(record) \
+               AND json_extract(record, '$.outputs') <> '{}' ORDER BY ended_ms, number";
     let mut find = db.prepare_cached(sql)?;
     let rows = find.query_map([before.as_millisecond()], |row| Ok(readable(row)))?;
     collect(rows, limit)
@@ -163,11 +168,19 @@ pub(super) fn blame(db: &Connection, id: &str, deaths: u32, suspect: bool) -> Re
     Ok(())
 }
 
-/// Removes up to `limit` jobs that ended before and have nothing left to tell. Returns how many.
+/// Removes up to `limit` jobs that ended before and have nothing left to tell, with the small facts
+/// about them (named `WORD.ID`). Returns how many.
 pub(super) fn forget(db: &Connection, before: Timestamp, limit: i64) -> Result<u64, Fault> {
     let sql = "DELETE FROM jobs WHERE number IN (SELECT number FROM jobs WHERE ended_ms < ?1 AND NOT EXISTS \
-               (SELECT 1 FROM outbox WHERE outbox.job = jobs.id AND outbox.set_aside_ms IS NULL) LIMIT ?2)";
-    Ok(db.prepare_cached(sql)?.execute(params![before.as_millisecond(), limit])? as u64)
+               (SELECT 1 FROM outbox WHERE outbox.job = jobs.id AND outbox.set_aside_ms IS NULL) LIMIT ?2) \
+               RETURNING id";
+    let mut remove = db.prepare_cached(sql)?;
+    let gone = remove.query_map(params![before.as_millisecond(), limit], |row| row.get::<_, String>(0))?;
+    let gone = gone.collect::<rusqlite::Result<Vec<_>>>()?;
+    for id in &gone {
+        super::meta::forget_job(db, id)?;
+    }
+    Ok(gone.len() as u64)
 }
 
 fn number(db: &Connection, id: &str) -> Result<Option<i64>, Fault> {

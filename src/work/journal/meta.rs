@@ -35,6 +35,14 @@ pub(super) fn set(db: &Connection, key: &str, value: Option<&str>) -> Result<(),
     Ok(())
 }
 
+/// What the rooms above note about a job, as `WORD.ID`.
+const OF_JOBS: [&str; 2] = ["published", "cancelled"];
+
+/// Removes the facts about a job.
+pub(super) fn forget_job(db: &Connection, id: &str) -> Result<(), Fault> {
+    OF_JOBS.iter().try_for_each(|word| set(db, &format!("{word}.{id}"), None))
+}
+
 /// Refuses the names that the journal keeps for itself.
 pub(super) fn check_name(key: &str) -> Result<()> {
     if key.starts_with(OURS) {

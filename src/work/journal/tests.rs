@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::base::error::ErrorKind;
+use crate::model::record::{Output, Outputs};
 use serde_json::json;
 
 /// A job with this document, accepted 1000 s after the epoch.
@@ -274,6 +275,36 @@ fn each_job_has_its_oldest_event_due_and_waits_for_no_other() {
 }
 
 #[test]
+fn outputs_are_found_by_the_end_of_their_jobs_as_long_as_they_are_there() {
+    let (_dir, journal) = open();
+    for (id, ended_ms, has_output) in
+        [("c", 300, true), ("a", 100, true), ("b", 200, false), ("d", 400, true)]
+    {
+        let running = moved(&accept(&journal, id), JobState::Running, 0);
+        journal.change_blocking(running.clone(), None).unwrap();
+        let mut ended = moved(&running, JobState::Succeeded, ended_ms);
+        let output = || Output { uri: "nas://o".into(), path: "/stream/o".into() };
+        ended.outputs = Outputs { master: has_output.then(output), file: None };
+        journal.change_blocking(ended, None).unwrap();
+    }
+    assert_eq!(ids(&wait(journal.outputs_ended_before(at(300), 9)).unwrap()), ["a"]);
+    assert_eq!(ids(&wait(journal.outputs_ended_before(at(301), 9)).unwrap()), ["a", "c"]);
+    assert_eq!(ids(&wait(journal.outputs_ended_before(at(999), 2)).unwrap()), ["a", "c"]);
+}
+
+#[test]
+fn what_is_noted_about_a_job_leaves_with_it() {
+    let (_dir, journal) = open();
+    let queued = accept(&journal, "a");
+    journal.set_meta_blocking("published.a", Some("x")).unwrap();
+    journal.set_meta_blocking("published.b", Some("y")).unwrap();
+    journal.change_blocking(moved(&queued, JobState::Failed, 100), None).unwrap();
+    assert_eq!(wait(journal.forget(at(101))), Ok(1));
+    assert_eq!(journal.meta_blocking("published.a"), Ok(None));
+    assert_eq!(journal.meta_blocking("published.b"), Ok(Some("y".into())));
+}
+
+#[test]
 fn the_ended_leave_when_nothing_is_left_to_tell() {
     let (_dir, journal) = open();
     for (id, ended_ms, event) in
@@ -283,8 +314,6 @@ fn the_ended_leave_when_nothing_is_left_to_tell() {
         journal.change_blocking(moved(&queued, JobState::Failed, ended_ms), event).unwrap();
     }
     accept(&journal, "live");
-    assert_eq!(ids(&wait(journal.ended_before(at(300), 9)).unwrap()), ["a", "b"]);
-    assert_eq!(ids(&wait(journal.ended_before(at(301), 2)).unwrap()), ["a", "b"]);
     assert_eq!(wait(journal.forget(at(301))), Ok(2), "b has an event that waits");
     assert_eq!(ids(&wait(journal.list(all(9))).unwrap()), ["live", "d", "b"]);
     let event = wait(journal.due_events(1)).unwrap().remove(0);

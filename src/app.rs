@@ -1,0 +1,275 @@
+//! The node, put together: every component in the order in which it needs the others, and stopped in
+//! reverse. The order of [`serve`] is the documentation.
+//!
+//! What enters: the configuration. What leaves: nothing until a signal ends it. One shutdown token is
+//! shared by all loops; whoever is asked to stop has a limit, so that the whole takes less than five
+//! seconds whatever a disk or an orchestrator does.
+
+use crate::av::registry::has_encoder;
+use crate::base::error::{Error, ErrorKind, Result, Stage};
+use crate::config::paths::PathMap;
+use crate::config::settings::Settings;
+use crate::http::{self, Doors};
+use crate::media::{crash, libav_version};
+use crate::model::node::Fault;
+use crate::node::conditions::{self, Conditions};
+use crate::node::desk::{Desk, Parts};
+use crate::node::disks::{Disks, Pace};
+use crate::node::orchestrator::Client;
+use crate::node::telemetry::Telemetry;
+use crate::node::{heartbeat, outbox, progress};
+use crate::work::board::{Board, Setup};
+use crate::work::deaths::{self, Watch};
+use crate::work::journal::Journal;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// Threads that answer requests. Few: none of them ever waits for a disk or a codec.
+const RUNTIME_THREADS: usize = 2;
+/// Threads for what may block: looks at the output's disk, listings of roots.
+const BLOCKING_THREADS: usize = 64;
+/// How long the first look at the folders may hold up the start.
+const FIRST_LOOK: Duration = Duration::from_secs(3);
+/// How long running jobs may take to stop.
+const STOP_LIMIT: Duration = Duration::from_millis(2500);
+/// How long the loops may take to end after that.
+const LOOPS_LIMIT: Duration = Duration::from_millis(1500);
+/// Between two looks at the conditions.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between two rounds of housekeeping.
+const HOUSE_EVERY: Duration = Duration::from_secs(60);
+/// Encoders of pictures, by codec, that a job may use without hardware.
+const ENCODERS: [(&str, &[&str]); 4] = [
+    ("h264", &["libx264", "libopenh264"]),
+    ("hevc", &["libx265"]),
+    ("av1", &["libsvtav1"]),
+    ("vp9", &["libvpx-vp9"]),
+];
+
+/// Runs the node until `shutdown`.
+///
+/// # Errors
+/// What keeps it from starting. Nothing that happens later ends it.
+pub fn serve(settings: Settings, shutdown: &CancellationToken) -> Result<()> {
+    let settings = Arc::new(settings);
+    let journal = Journal::open(&settings.paths.state)?;
+    make_folder(&settings.paths.output.local);
+    let death = deaths::read(&settings.paths.state);
+    let disks = Disks::start(conditions::places(&settings), Pace::default())?;
+    let telemetry = Telemetry::start()?;
+    let conditions = Arc::new(Conditions::new(&settings, disks, journal.clone(), lasting_faults()));
+    let orchestrator = orchestrator(&settings)?;
+    let outbox = orchestrator.as_ref().map(|_| Arc::new(Notify::new()));
+    let paths = Arc::new(PathMap::new(&settings.paths)?);
+    let board = Board::new(Setup {
+        journal: journal.clone(),
+        paths: paths.clone(),
+        limits: settings.limits.clone(),
+        surroundings: conditions.clone(),
+        outbox: outbox.clone(),
+    });
+    board.restore(&death)?;
+    crash::install(&deaths::crumb_path(&settings.paths.state))?;
+    let watch = Watch::begin(&settings.paths.state)?;
+    let desk = Desk::new(Parts {
+        settings: settings.clone(),
+        board: board.clone(),
+        conditions: conditions.clone(),
+        telemetry,
+        journal: journal.clone(),
+        capabilities: capabilities(),
+        libav: libav_version(),
+        link: orchestrator.as_ref().map(Client::shared_link),
+    })?;
+    conditions.wait_for_first(FIRST_LOOK);
+
+    let node =
+        Node { settings, journal: journal.clone(), paths, board, conditions, desk, orchestrator, outbox };
+    let runtime = runtime()?;
+    let result = runtime.block_on(node.run(shutdown));
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    journal.close();
+    watch.end();
+    result
+}
+
+/// Everything that runs.
+struct Node {
+    settings: Arc<Settings>,
+    journal: Journal,
+    paths: Arc<PathMap>,
+    board: Board,
+    conditions: Arc<Conditions>,
+    desk: Desk,
+    orchestrator: Option<Client>,
+    outbox: Option<Arc<Notify>>,
+}
+
+impl Node {
+    async fn run(&self, shutdown: &CancellationToken) -> Result<()> {
+        let listener = bind(&self.settings).await?;
+        // The loops outlive the jobs: the last beat and the last events tell how those stand.
+        let loops_end = CancellationToken::new();
+        let mut loops = JoinSet::new();
+        loops.spawn(http::serve(listener, self.doors(loops_end.clone())));
+        self.start_orchestration(&mut loops, &loops_end);
+        self.start_upkeep(&mut loops, &loops_end);
+
+        let result = tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            ended = first_failure(&mut loops) => ended,
+        };
+        tracing::info!("stops: running jobs are kept as they are and go on after the next start");
+        self.conditions.set_draining(true);
+        if !self.board.stop(STOP_LIMIT).await {
+            tracing::warn!("some jobs did not stop in time; they go on from their last note");
+        }
+        loops_end.cancel();
+        let all = async { while loops.join_next().await.is_some() {} };
+        if timeout(LOOPS_LIMIT, all).await.is_err() {
+            tracing::debug!("not everything ended in time");
+        }
+        result
+    }
+
+    fn doors(&self, shutdown: CancellationToken) -> Doors {
+        Doors {
+            board: self.board.clone(),
+            desk: self.desk.clone(),
+            paths: self.paths.clone(),
+            settings: self.settings.clone(),
+            shutdown,
+        }
+    }
+
+    fn start_orchestration(&self, loops: &mut JoinSet<Result<()>>, end: &CancellationToken) {
+        let (Some(client), Some(notify)) = (&self.orchestrator, &self.outbox) else { return };
+        let (desk, journal) = (Arc::new(self.desk.clone()), &self.journal);
+        let beats = heartbeat::run(
+            client.clone(),
+            journal.clone(),
+            desk.clone(),
+            self.conditions.subscribe(),
+            self.settings.orchestrator.heartbeat_interval,
+            end.clone(),
+        );
+        loops.spawn(endless(beats));
+        let progress = progress::run(client.clone(), journal.clone(), desk, end.clone());
+        loops.spawn(endless(progress));
+        let events = outbox::run(client.clone(), journal.clone(), notify.clone(), end.clone());
+        loops.spawn(endless(events));
+    }
+
+    /// Looks at the conditions, lets jobs start that may now, and keeps house.
+    fn start_upkeep(&self, loops: &mut JoinSet<Result<()>>, end: &CancellationToken) {
+        let (board, conditions, ended) = (self.board.clone(), self.conditions.clone(), end.clone());
+        loops.spawn(async move {
+            let mut ticks = interval(LOOK_EVERY);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            while ended.run_until_cancelled(ticks.tick()).await.is_some() {
+                conditions.look();
+                board.set_silent_roots(conditions.silent_roots());
+                board.start_some();
+            }
+            Ok(())
+        });
+        let (board, ended) = (self.board.clone(), end.clone());
+        loops.spawn(async move {
+            let mut ticks = interval(HOUSE_EVERY);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            while ended.run_until_cancelled(ticks.tick()).await.is_some() {
+                if let Err(e) = board.keep_house().await {
+                    tracing::warn!("housekeeping broke off, and is tried again: {e}");
+                }
+            }
+            Ok(())
+        });
+    }
+}
+
+/// A loop that cannot fail, among those that can.
+async fn endless(work: impl Future<Output = ()>) -> Result<()> {
+    work.await;
+    Ok(())
+}
+
+/// The error of the first loop that ends with one, or panics. None should before the shutdown.
+async fn first_failure(loops: &mut JoinSet<Result<()>>) -> Result<()> {
+    while let Some(ended) = loops.join_next().await {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return Err(e),
+            Err(e) => return Err(Error::internal(Stage::Plan, format!("a part of the node broke off: {e}"))),
+        }
+    }
+    std::future::pending().await
+}
+
+async fn bind(settings: &Settings) -> Result<TcpListener> {
+    let address = settings.http.listen;
+    let refuse = |e: std::io::Error| {
+        let message = format!("cannot listen on {address}: {e}");
+        Error::new(ErrorKind::Usage, "cannot_listen", Stage::Plan, message)
+            .hint("choose another address or port with http.listen")
+    };
+    let listener = TcpListener::bind(address).await.map_err(refuse)?;
+    let bound = listener.local_addr().map_err(refuse)?;
+    tracing::info!("listening on http://{bound}");
+    Ok(listener)
+}
+
+fn runtime() -> Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(RUNTIME_THREADS).max_blocking_threads(BLOCKING_THREADS).thread_name("http");
+    builder.enable_all().build().map_err(|e| {
+        Error::new(ErrorKind::Io, "no_threads", Stage::Plan, format!("cannot start the runtime: {e}"))
+            .hint("raise the limits on threads and open files of this user or container")
+    })
+}
+
+fn orchestrator(settings: &Settings) -> Result<Option<Client>> {
+    let told = &settings.orchestrator;
+    let Some(url) = &told.url else { return Ok(None) };
+    let token = told.token.as_ref().map_or("", |token| token.expose());
+    Client::new(url, token, &settings.node.id).map(Some)
+}
+
+/// The output folder is made when it is missing, but not the disk that it should be on: only its last
+/// part.
+fn make_folder(folder: &Path) {
+    match fs::create_dir(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+            tracing::warn!("cannot make the output folder {}: {e}", folder.display());
+        }
+        _ => {}
+    }
+}
+
+fn lasting_faults() -> Vec<Fault> {
+    if ENCODERS.iter().any(|(_, names)| names.iter().any(|name| has_encoder(name))) {
+        return Vec::new();
+    }
+    let message = "the linked libav has no encoder for pictures (on Fedora, with RPM Fusion enabled: \
+                   sudo dnf swap ffmpeg-free ffmpeg --allowerasing)";
+    vec![Fault { code: "no_encoder".into(), message: message.into() }]
+}
+
+/// What this machine can do, as far as the linked libav says.
+fn capabilities() -> Value {
+    let linked = ENCODERS.iter().flat_map(|(codec, names)| {
+        names
+            .iter()
+            .filter(|name| has_encoder(name))
+            .map(move |name| json!({ "codec": codec, "encoder": name, "device": "software" }))
+    });
+    json!({ "libav": libav_version(), "encoders": linked.collect::<Vec<_>>() })
+}
