@@ -11,10 +11,10 @@ CLIP ?=
 # What the second test run hides from the program: Fedora's own libav has neither.
 MASKED := libx264,libx265
 
-.PHONY: help setup demo test bench soak lint docs clean
+.PHONY: help setup demo test check-api bench soak lint docs clean
 
 help: ## say what there is
-	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing to build, test and demonstrate (Debian, Ubuntu, Fedora)
 	@scripts/setup
@@ -26,6 +26,10 @@ demo: setup ## build, transcode a clip to HLS and show the result; CLIP=film.mkv
 test: setup ## run every test, then those under tests/ again as if libx264 and libx265 were not there
 	cargo test --locked
 	SPROCKET_MASK_ENCODERS=$(MASKED) cargo test --locked --test '*'
+
+check-api: setup ## ask a node everything that its OpenAPI document allows, and more (schemathesis, by pip)
+	cargo build --locked
+	scripts/check-api
 
 bench: setup ## measure against the ffmpeg command on the same machine and print the ratios
 	cargo bench --locked --bench engine
