@@ -47,6 +47,18 @@ pub fn libav_version() -> String {
     format!("libavcodec {major}.{minor}.{micro} ({})", licence.to_string_lossy())
 }
 
+/// Which build of libav is linked, as far as it tells: every library's version, and how it was configured.
+/// Another build may make other bytes of the same source.
+pub fn libav_build() -> String {
+    // SAFETY: all calls return constants.
+    let (versions, configuration) = unsafe {
+        let versions =
+            [sys::avutil_version(), sys::avcodec_version(), sys::avformat_version(), sys::avfilter_version()];
+        (versions, CStr::from_ptr(sys::avcodec_configuration()))
+    };
+    format!("{versions:?} {}", configuration.to_string_lossy())
+}
+
 /// Keeps glibc from giving every codec thread a heap of its own: with a dozen threads that costs some
 /// 10 MiB, and frames, the large blocks, are pooled by libav anyway. Call once, before threads start.
 pub fn settle_allocator() {

@@ -23,4 +23,4 @@ pub mod verify;
 // What a caller hands to a run or says about it, so that the rooms above need not know `av`.
 pub use crate::av::crash;
 pub use crate::av::log::RunLog;
-pub use crate::av::registry::libav_version;
+pub use crate::av::registry::{libav_build, libav_version};

@@ -104,6 +104,23 @@ impl Plan {
         choose::plan(input, facts, wish, machine, cancel)
     }
 
+    /// The plan without how many threads do it: what a run has begun another may go on with, on a machine
+    /// that has more or fewer cores to spare at that time.
+    pub fn without_threads(&self) -> Self {
+        let mut plan = self.clone();
+        if let Some(video) = &mut plan.video {
+            video.decoder_threads = 0;
+        }
+        for settings in plan.renditions.iter_mut().filter_map(|r| r.encode.as_mut()) {
+            settings.threads = 0;
+            for (_, value) in settings.options.iter_mut().filter(|(key, _)| key == "x265-params") {
+                let kept: Vec<&str> = value.split(':').filter(|part| !part.starts_with("pools=")).collect();
+                *value = kept.join(":");
+            }
+        }
+        plan
+    }
+
     /// Whether the picture's packets are taken as they are.
     pub fn copies_video(&self) -> bool {
         self.video.as_ref().is_some_and(|v| v.copy)

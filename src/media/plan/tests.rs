@@ -274,3 +274,25 @@ fn threads_follow_the_work() {
     assert!(decoder >= 2 && encoders.is_sorted_by(|a, b| a >= b) && encoders[0] >= 8, "{encoders:?}");
     assert!(threads(128, &[1080]).1[0] <= 16);
 }
+
+#[test]
+fn what_a_run_makes_does_not_follow_from_the_cores_that_it_has() {
+    let wish = Wish {
+        renditions: ["libx264", "libx265"]
+            .iter()
+            .zip([VideoCodec::H264, VideoCodec::Hevc])
+            .filter(|(name, _)| crate::av::registry::has_encoder(name))
+            .map(|(name, codec)| RenditionWish {
+                video: Some(VideoChoice::Encode(codec)),
+                ..RenditionWish::new(*name, 720)
+            })
+            .collect(),
+        ..Wish::default()
+    };
+    let plan = |cores| {
+        Plan::new(PathBuf::from("film.mkv"), film(), &wish, Machine { cores }, &Cancel::new()).unwrap()
+    };
+    let text = |plan: &Plan| format!("{plan:?}");
+    assert_ne!(text(&plan(1)), text(&plan(16)), "threads follow the cores");
+    assert_eq!(text(&plan(1).without_threads()), text(&plan(16).without_threads()));
+}
