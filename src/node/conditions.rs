@@ -12,6 +12,7 @@ use crate::config::settings::Settings;
 use crate::model::node::{Fault, NodeFacts};
 use crate::work::board::Surroundings;
 use crate::work::journal::Journal;
+use jiff::Timestamp;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ pub const OUTPUT: &str = "output";
 pub const STATE: &str = "state";
 /// A root on which a job stood still counts as silent until it has answered for so long.
 const TRUST_AGAIN: Duration = Duration::from_secs(7);
+/// So long after a write met a full disk the figures show whether it is.
+const FIGURES_FOLLOW: Duration = Duration::from_secs(3);
 /// The journal needs little, but without that little nothing can be promised.
 const MIN_STATE_BYTES: u64 = 64 << 20;
 
@@ -44,8 +47,18 @@ pub struct Conditions {
     /// How many of the disks are roots: the first ones.
     roots: usize,
     min_free_bytes: u64,
-    /// Roots on which a job stood still, and since when they have answered again.
-    stalled: Mutex<HashMap<RootId, Instant>>,
+    /// Roots on which a job stood still.
+    stalled: Mutex<HashMap<RootId, Stall>>,
+    /// When a job last met a full disk.
+    full: Mutex<Option<Instant>>,
+}
+
+/// A root on which a job stood still.
+#[derive(Clone, Copy, Debug)]
+struct Stall {
+    since: Timestamp,
+    /// Since when it has answered again.
+    answers_since: Instant,
 }
 
 impl Conditions {
@@ -64,6 +77,7 @@ impl Conditions {
             roots: settings.paths.roots.len(),
             min_free_bytes: settings.limits.min_free_disk_bytes,
             stalled: Mutex::default(),
+            full: Mutex::default(),
         }
     }
 
@@ -81,7 +95,7 @@ impl Conditions {
         self.watch.set_fault("output_not_writable", output.and_then(not_writable));
         let output_low = output.and_then(|disk| low(disk, self.min_free_bytes));
         let state_low = state.and_then(|disk| low(disk, self.min_free_bytes.min(MIN_STATE_BYTES)));
-        self.watch.set_fault("disk_low", output_low.or(state_low));
+        self.watch.set_fault("disk_low", output_low.or(state_low).or_else(|| self.was_full()));
         let gone = state
             .and_then(|disk| disk.error.as_ref())
             .map(|why| format!("the state folder is gone: {why} (bring it back, or stop the node)"));
@@ -102,9 +116,10 @@ impl Conditions {
         let mut disks = self.disks.latest();
         disks.truncate(self.roots + 1);
         let stalled = self.stalled();
-        for root in stalled.keys() {
+        for (root, stall) in stalled.iter() {
             if let Some(disk) = disks.get_mut(root.0) {
                 disk.answering = false;
+                disk.silent_since = disk.silent_since.or(Some(stall.since));
             }
         }
         disks
@@ -125,14 +140,21 @@ impl Conditions {
         self.watch.update(|facts| facts.draining = draining);
     }
 
+    /// What a job has just met counts until the figures have had time to show it.
+    fn was_full(&self) -> Option<String> {
+        let at = (*lock(&self.full))?;
+        let recent = at.elapsed() < FIGURES_FOLLOW;
+        recent.then(|| "a job has just met a full disk (free some space)".into())
+    }
+
     /// A disk that has answered for a while since a job stood still on it is trusted again.
     fn trust_again(&self, disks: &[Disk]) {
         let now = Instant::now();
-        self.stalled().retain(|root, since| {
+        self.stalled().retain(|root, stall| {
             if disks.get(root.0).is_none_or(|disk| !disk.answering) {
-                *since = now;
+                stall.answers_since = now;
             }
-            let trusted = now.saturating_duration_since(*since) >= TRUST_AGAIN;
+            let trusted = now.saturating_duration_since(stall.answers_since) >= TRUST_AGAIN;
             if trusted {
                 tracing::info!("root {} answers again", disks.get(root.0).map_or("", |disk| &disk.name));
             }
@@ -140,9 +162,13 @@ impl Conditions {
         });
     }
 
-    fn stalled(&self) -> MutexGuard<'_, HashMap<RootId, Instant>> {
-        self.stalled.lock().unwrap_or_else(PoisonError::into_inner)
+    fn stalled(&self) -> MutexGuard<'_, HashMap<RootId, Stall>> {
+        lock(&self.stalled)
     }
+}
+
+fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Surroundings for Conditions {
@@ -157,12 +183,15 @@ impl Surroundings for Conditions {
     fn stalled(&self, root: Option<RootId>) {
         self.disks.refresh();
         if let Some(root) = root {
-            Conditions::stalled(self).insert(root, Instant::now());
+            let stall = Stall { since: Timestamp::now(), answers_since: Instant::now() };
+            Conditions::stalled(self).insert(root, stall);
         }
     }
 
     fn disk_full(&self) {
         self.disks.refresh();
+        *lock(&self.full) = Some(Instant::now());
+        self.look();
     }
 }
 

@@ -377,6 +377,14 @@ impl Board {
         self.tell_load(&state);
     }
 
+    /// A run stood still: until its root is trusted again nothing that reads from it starts.
+    pub(super) fn stalled(&self, entry: &Entry) {
+        self.surroundings().stalled(entry.root());
+        if let Some(root) = entry.root() {
+            self.state().add_silent_root(root);
+        }
+    }
+
     /// A run did not come back when it was stopped.
     pub(super) fn hangs(&self, entry: &Arc<Entry>) {
         self.state().hangs(entry.clone());

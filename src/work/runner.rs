@@ -150,7 +150,7 @@ impl Supervisor {
         let code = ended.and_then(|ended| ended.as_ref().err()).map(Error::code);
         let hung = matches!(cause, Some(Cause::Stalled(_))) || ended.is_none();
         if hung || code == Some("open_timeout") {
-            self.board.surroundings().stalled(self.entry.root());
+            self.board.stalled(&self.entry);
         }
         if code == Some("no_space") {
             self.board.surroundings().disk_full();

@@ -77,6 +77,12 @@ fn faults_come_and_go_with_the_disks() {
     until(&conditions, |status| status.state == NodeState::Idle);
     fake.set(STATE, Err("no such folder".into()));
     until(&conditions, |status| code(status) == "state_gone");
+    fake.set(STATE, Ok(Figures { total_bytes: 1 << 40, free_bytes: 1 << 39, written: None }));
+    until(&conditions, |status| status.state == NodeState::Idle);
+    conditions.disk_full();
+    assert_eq!(code(&conditions.status()), "disk_low", "before anything starts on the same disk");
+    until(&conditions, |status| status.state == NodeState::Idle);
+    fake.set(STATE, Err("no such folder".into()));
     conditions.set_draining(true);
     until(&conditions, |status| status.state == NodeState::Maintenance && code(status) == "state_gone");
 }

@@ -159,6 +159,11 @@ impl State {
         self.silent_roots = silent;
     }
 
+    /// Another root that does not answer, until the next [`State::set_silent_roots`].
+    pub fn add_silent_root(&mut self, root: RootId) {
+        self.silent_roots.insert(root);
+    }
+
     /// The job that writes to `target`, into it, or into a folder that holds it.
     pub fn writes_to(&self, target: &Path) -> Option<String> {
         let live = self.live.values().chain(self.hanging.values()).map(|e| (e.id(), e.target()));
