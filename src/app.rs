@@ -21,10 +21,12 @@ use crate::node::{heartbeat, outbox, progress};
 use crate::work::board::{Board, Setup};
 use crate::work::deaths::{self, Watch};
 use crate::work::journal::Journal;
+use crossbeam_channel::bounded;
 use serde_json::{Value, json};
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -42,7 +44,9 @@ const FIRST_LOOK: Duration = Duration::from_secs(3);
 /// How long running jobs may take to stop.
 const STOP_LIMIT: Duration = Duration::from_millis(2500);
 /// How long the loops may take to end after that.
-const LOOPS_LIMIT: Duration = Duration::from_millis(1500);
+const LOOPS_LIMIT: Duration = Duration::from_millis(1300);
+/// How long the journal may take to close: nothing that was answered is lost by not waiting.
+const CLOSE_LIMIT: Duration = Duration::from_millis(300);
 /// Between two looks at the conditions.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between two rounds of housekeeping.
@@ -62,7 +66,7 @@ const ENCODERS: [(&str, &[&str]); 4] = [
 pub fn serve(settings: Settings, shutdown: &CancellationToken) -> Result<()> {
     let settings = Arc::new(settings);
     let journal = Journal::open(&settings.paths.state)?;
-    make_folder(&settings.paths.output.local);
+    make_folder(settings.paths.output.local.clone());
     let death = deaths::read(&settings.paths.state);
     let disks = Disks::start(conditions::places(&settings), Pace::default())?;
     let telemetry = Telemetry::start()?;
@@ -78,8 +82,12 @@ pub fn serve(settings: Settings, shutdown: &CancellationToken) -> Result<()> {
         outbox: outbox.clone(),
     });
     board.restore(&death)?;
-    crash::install(&deaths::crumb_path(&settings.paths.state))?;
-    let watch = Watch::begin(&settings.paths.state)?;
+    // Without these a death is held against nobody: no reason not to work, when the disk is full.
+    let listens = crash::install(&deaths::crumb_path(&settings.paths.state));
+    let watch = Watch::begin(&settings.paths.state);
+    for e in [listens.as_ref().err(), watch.as_ref().err()].into_iter().flatten() {
+        tracing::error!("a job that kills this process will not be found: {e}");
+    }
     let desk = Desk::new(Parts {
         settings: settings.clone(),
         board: board.clone(),
@@ -97,8 +105,10 @@ pub fn serve(settings: Settings, shutdown: &CancellationToken) -> Result<()> {
     let runtime = runtime()?;
     let result = runtime.block_on(node.run(shutdown));
     runtime.shutdown_timeout(Duration::from_millis(100));
-    journal.close();
-    watch.end();
+    journal.close(CLOSE_LIMIT);
+    if let Ok(watch) = watch {
+        watch.end();
+    }
     result
 }
 
@@ -244,13 +254,20 @@ fn orchestrator(settings: &Settings) -> Result<Option<Client>> {
 }
 
 /// The output folder is made when it is missing, but not the disk that it should be on: only its last
-/// part.
-fn make_folder(folder: &Path) {
-    match fs::create_dir(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+/// part. On a thread, since that disk may hang.
+fn make_folder(folder: PathBuf) {
+    let (made, done) = bounded(1);
+    let make = move || {
+        let result = fs::create_dir(&folder);
+        if let Err(e) = result.as_ref()
+            && e.kind() != std::io::ErrorKind::AlreadyExists
+        {
             tracing::warn!("cannot make the output folder {}: {e}", folder.display());
         }
-        _ => {}
+        let _ = made.send(());
+    };
+    if thread::Builder::new().name("make-folder".into()).spawn(make).is_ok() {
+        let _ = done.recv_timeout(FIRST_LOOK);
     }
 }
 

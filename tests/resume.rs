@@ -26,13 +26,11 @@ struct Node {
 impl Follower for Node {
     fn planned(&self, _: &Plan) {}
 
-    fn publishing(&self, identity: Option<(u64, u64)>) -> Result<()> {
+    fn publishing(&self, identity: Option<sprocket::store::claim::Identity>) -> Result<()> {
         assert!(identity.is_some(), "there is something to publish");
         self.asked.store(true, Ordering::SeqCst);
         Ok(())
     }
-
-    fn goes_on_at(&self, _segment: u64) {}
 
     fn goes_on_later(&self) -> bool {
         self.goes_on

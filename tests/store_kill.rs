@@ -1,5 +1,5 @@
 //! The store under a real `kill -9` and on a full disk: an output is there whole or not at all, what a
-//! killed process has left is gone on with or removed, and nothing hidden stays.
+//! killed process has left is gone on with or removed, and nothing hidden stays. The same of removing one.
 //!
 //! The children are this test itself, started again with [`FOLDER`] set; they make outputs of made-up
 //! segments whose bytes are a function of generation, rendition and index. Each generation is another
@@ -9,7 +9,7 @@ use sprocket::base::error::{ErrorKind, Result};
 use sprocket::base::time::Rational;
 use sprocket::model::job::SegmentType;
 use sprocket::model::segment::Segment;
-use sprocket::store::claim::{Claim, discard};
+use sprocket::store::claim::{Claim, Gone, Identity, discard, identity, remove_output};
 use sprocket::store::hls_dir::{HlsDir, VariantFacts};
 use sprocket::store::output::OutputFile;
 use std::collections::BTreeMap;
@@ -18,21 +18,27 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Names the folder to work in to the child.
 const FOLDER: &str = "SPROCKET_TEST_STORE_FOLDER";
+/// Says to the child that removes which output is meant.
+const EXPECTED: &str = "SPROCKET_TEST_STORE_EXPECTED";
 const JOB: &str = "film-1";
 const NAMES: [&str; 2] = ["720p", "480p"];
 const SEGMENTS: u64 = 4;
 const ROUNDS: u32 = 100;
 /// System calls that change a file system: the moments between which a kill can make a difference.
-/// What a machine does not have is passed over (`?`).
-const STEPS: [&str; 8] = [
+/// What a machine does not have is passed over (`?`). Each call is counted by itself, so that two of a
+/// kind stand together only where no machine uses both.
+const STEPS: [&str; 11] = [
     "?mkdir,?mkdirat",
-    "?rename,?renameat,?renameat2",
-    "?unlink,unlinkat,?rmdir",
+    "?rename,?renameat",
+    "?renameat2",
+    "?unlink",
+    "unlinkat",
+    "?rmdir",
     "?open,openat",
     "write",
     "fsync",
@@ -76,7 +82,7 @@ fn make(target: &Path, generation: u64) -> Result<u64> {
         video_range: None,
     };
     output.finish(&[facts(720), facts(480)])?;
-    output.publish().map(|()| first)
+    output.publish(&|| Ok(())).map(|()| first)
 }
 
 fn make_file(target: &Path, generation: u64) -> Result<u64> {
@@ -85,7 +91,8 @@ fn make_file(target: &Path, generation: u64) -> Result<u64> {
     written.map_err(|e| {
         sprocket::base::error::Error::io(sprocket::base::error::Stage::Mux, "write", output.path(), &e)
     })?;
-    output.publish().map(|()| 0)
+    output.finish()?;
+    output.publish(&|| Ok(())).map(|()| 0)
 }
 
 /// Long enough for several pages.
@@ -198,6 +205,15 @@ fn child_that_discards() {
     let Ok(folder) = std::env::var(FOLDER) else { return };
     [HLS, FILE].iter().for_each(|kind| {
         discard(JOB, &Path::new(&folder).join(kind.target)).unwrap();
+    });
+}
+
+#[test]
+fn child_that_removes() {
+    let (Ok(folder), Ok(expected)) = (std::env::var(FOLDER), std::env::var(EXPECTED)) else { return };
+    let expected: Identity = serde_json::from_str(&expected).unwrap();
+    [HLS, FILE].iter().for_each(|kind| {
+        remove_output(&Path::new(&folder).join(kind.target), &expected).unwrap();
     });
 }
 
@@ -356,7 +372,7 @@ const HALF_MADE_FILE: Start = Start { before: 0, killed: Some(("fsync", 2)) };
 /// Not at random moments but before each single step; of going on and of discarding as well.
 #[test]
 fn an_output_survives_a_kill_before_each_system_call() {
-    if !Command::new("strace").args(["-qq", "-e", "trace=none", "true"]).status().is_ok_and(|s| s.success()) {
+    if !has_strace() {
         return eprintln!("skipped: no strace here");
     }
     let discards = "child_that_discards";
@@ -404,13 +420,157 @@ fn killed_before(kind: Kind, child: &str, start: Start, step: (&str, u32)) -> bo
 
 /// Whether a child ends by itself when it is to be killed at that step.
 fn ends_before(child: &str, folder: &Path, (calls, n): (&str, u32)) -> bool {
-    let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:signal=KILL:when={n}"));
-    let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject].map(str::to_owned);
-    // Without a shell or `env` in between: their steps are not ours.
-    let words = [strace.to_vec(), this_test(child)].concat();
-    let status = command(&words).env(FOLDER, folder).stdout(Stdio::null()).status().unwrap();
+    let status = with_fault(child, folder, (calls, &format!("signal=KILL:when={n}")), None, None);
     assert!(status.success() || status.signal() == Some(9), "the child failed by itself");
     status.success()
+}
+
+/// Runs a child in which something happens to some calls, or to those of them that are on a path.
+fn with_fault(
+    child: &str,
+    folder: &Path,
+    (calls, fault): (&str, &str),
+    of: Option<&Path>,
+    expected: Option<&Identity>,
+) -> ExitStatus {
+    let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:{fault}"));
+    let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject].map(str::to_owned);
+    let of = of.map(|path| ["-P".to_owned(), path.display().to_string()]);
+    // Without a shell or `env` in between: their steps are not ours.
+    let words = [strace.to_vec(), of.map_or(Vec::new(), Vec::from), this_test(child)].concat();
+    let mut command = command(&words);
+    if let Some(expected) = expected {
+        command.env(EXPECTED, serde_json::to_string(expected).unwrap());
+    }
+    command.env(FOLDER, folder).stdout(Stdio::null()).status().unwrap()
+}
+
+// ---- removing ----
+
+#[test]
+fn a_removal_survives_a_kill_before_each_system_call() {
+    if !has_strace() {
+        return eprintln!("skipped: no strace here");
+    }
+    for kind in [HLS, FILE] {
+        let all = STEPS.map(|calls| {
+            let ends = |n: &u32| (0..4).all(|then| removal_ends_before(kind, (calls, *n), then));
+            (1..1000).find(ends).expect("the child ends at last") - 1
+        });
+        eprintln!("{}: killed before each of {all:?} {STEPS:?}", kind.target);
+        assert!(all[1] >= 1 && all[2] >= 1, "a kill between the steps of the removal was not tried");
+    }
+}
+
+fn removal_ends_before(kind: Kind, step: (&str, u32), then: u32) -> bool {
+    let dir = tempfile::tempdir_in(memory()).unwrap();
+    let (target, above) = (dir.path().join(kind.target), tree_above(kind));
+    (kind.make)(&target, 1).unwrap();
+    let ours = identity(&target).unwrap();
+    let fault = (step.0, &*format!("signal=KILL:when={}", step.1));
+    let status = with_fault("child_that_removes", dir.path(), fault, None, Some(&ours));
+    let left = tree(dir.path());
+    if status.success() {
+        assert_eq!(left, above);
+        return true;
+    }
+    assert_eq!(status.signal(), Some(9), "the child failed by itself");
+    let (one, three) = (kind.alone(1), kind.alone(3));
+    let at_target = only_output(&left, kind.target);
+    assert!(at_target.is_empty() || at_target == only_output(&one, kind.target), "half: {:?}", left.keys());
+    match then {
+        0 => {
+            let again = remove_output(&target, &ours).unwrap();
+            assert!(again == Gone::Removed || (again == Gone::Nothing && !target.exists()));
+            assert_eq!(tree(dir.path()), above, "of {:?}", left.keys());
+        }
+        1 => {
+            discard(JOB, &target).unwrap();
+            let found = tree(dir.path());
+            assert!(found == one || found == above, "{:?} of {:?}", found.keys(), left.keys());
+        }
+        2 => {
+            (kind.make)(&target, 2).unwrap();
+            assert!(tree(dir.path()) == kind.alone(2), "of {:?}", left.keys());
+        }
+        _ => {
+            // Another comes that does not mend: from the command line.
+            let elsewhere = tempfile::tempdir_in(memory()).unwrap();
+            (kind.make)(&elsewhere.path().join("film.mp4"), 3).unwrap();
+            let comes = !target.exists();
+            if comes {
+                fs::rename(elsewhere.path().join("film.mp4"), &target).unwrap();
+            }
+            remove_output(&target, &ours).unwrap();
+            assert!(tree(dir.path()) == if comes { three } else { above }, "of {:?}", left.keys());
+        }
+    }
+    false
+}
+
+/// The folders above an output, which its removal leaves.
+fn tree_above(kind: Kind) -> Tree {
+    let above = Path::new(kind.target).ancestors().skip(1).filter(|path| path.file_name().is_some());
+    above.map(|path| (format!("{}/", path.display()), Vec::new())).collect()
+}
+
+// ---- a disk that fails ----
+
+/// Each single call fails once: either that is an error and the earlier output is as it was, or the new
+/// one is there and all is well.
+#[test]
+fn an_error_means_that_nothing_is_published_and_none_that_it_is() {
+    if !has_strace() {
+        return eprintln!("skipped: no strace here");
+    }
+    for kind in [HLS, FILE] {
+        let fails = |calls, most| (1..most).map(|n| fails_once(kind, calls, n, None)).collect::<Vec<_>>();
+        let parent = Path::new(kind.target).parent();
+        let of_parent = (1..4).map(|n| fails_once(kind, "fsync", n, parent)).collect();
+        let ends =
+            [of_parent, fails("fsync", 24), fails(STEPS[1], 5), fails(STEPS[3], 5), fails(STEPS[4], 24)];
+        let count = |ends: &Vec<_>, end| ends.iter().filter(|e| **e == end).count();
+        let refused = ends.each_ref().map(|ends| count(ends, End::Refused));
+        let stays = ends.each_ref().map(|ends| count(ends, End::PublishedAndMore));
+        let (at, what) = (kind.target, "syncs of the folder, syncs, renames, removals of files, in folders");
+        eprintln!("{at}: {refused:?} refused, {stays:?} published with something left ({what})");
+        assert!(refused[0] == 0 && refused[1] > 0 && refused[2] > 0, "no call that matters has failed");
+        let folder = [true, false, true, true, true];
+        let expected = if kind.target == HLS.target { folder } else { [false, false, false, true, false] };
+        assert_eq!(stays.map(|stays| stays > 0), expected);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    Refused,
+    Published,
+    PublishedAndMore,
+}
+
+/// The `n`th of these calls fails while generation 2 replaces generation 1; only those on `of` count.
+fn fails_once(kind: Kind, calls: &str, n: u32, of: Option<&Path>) -> End {
+    let dir = tempfile::tempdir_in(memory()).unwrap();
+    let target = dir.path().join(kind.target);
+    (kind.make)(&target, 1).unwrap();
+    let fault = (calls, &*format!("error=EIO:when={n}"));
+    let of = of.map(|below| dir.path().join(below));
+    let status = with_fault(kind.child_that_makes_one, dir.path(), fault, of.as_deref(), None);
+    let (found, generation) = (tree(dir.path()), if status.success() { 2 } else { 1 });
+    let there = without_log(only_output(&found, kind.target));
+    let whole = kind.alone(generation);
+    assert!(there == only_output(&whole, kind.target), "{calls} {n}: not {generation}: {:?}", found.keys());
+    discard(JOB, &target).unwrap();
+    assert!(tree(dir.path()) == whole, "{calls} {n}: {:?} after {:?}", tree(dir.path()).keys(), found.keys());
+    match (status.success(), hidden(&found).is_empty()) {
+        (false, _) => End::Refused,
+        (true, true) => End::Published,
+        (true, false) => End::PublishedAndMore,
+    }
+}
+
+fn has_strace() -> bool {
+    Command::new("strace").args(["-qq", "-e", "trace=none", "true"]).status().is_ok_and(|s| s.success())
 }
 
 // ---- the full disk ----

@@ -111,7 +111,7 @@ fn transcode(input: &Path, output: &Path, wish: &Wish) -> EngineResult<()> {
     let variants: Vec<VariantFacts> = outcome.renditions.iter().map(variant).collect();
     folder.finish(&variants)?;
     verify_hls(folder.folder(), &plan, &outcome, &cancel, &log)?;
-    folder.publish()
+    folder.publish(&|| Ok(()))
 }
 
 fn variant(made: &MadeRendition) -> VariantFacts {

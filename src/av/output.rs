@@ -6,8 +6,9 @@ use super::options::Dictionary;
 use super::packet::Packet;
 use super::params::Parameters;
 use super::sys;
+use crate::base::cancel::Cancel;
 use crate::base::time::Rational;
-use std::ffi::CString;
+use std::ffi::{CString, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
@@ -39,18 +40,22 @@ pub struct OutputStream {
 pub struct Output {
     context: *mut sys::AVFormatContext,
     time_bases: Vec<Rational>,
+    /// What the interrupt callback looks at; freed behind the context.
+    cancel: Box<Cancel>,
 }
 
 // SAFETY: used by one thread at a time (`&mut self`).
 unsafe impl Send for Output {}
 
 impl Output {
-    /// Creates `path` and writes the header.
+    /// Creates `path` and writes the header. `cancel` is looked at with each write, and in moving the
+    /// index to the front, which reads and writes the whole file.
     pub fn create(
         path: &Path,
         format: FileFormat,
         streams: Vec<OutputStream>,
         log: &RunLog,
+        cancel: &Cancel,
     ) -> Result<Self, AvError> {
         let einval = AvError(sys::AVERROR(libc::EINVAL));
         let name = match format {
@@ -61,7 +66,8 @@ impl Output {
         // The protocol is named, so that no path can be taken for a URL.
         let url = [b"file:", path.as_os_str().as_bytes()].concat();
         let url = CString::new(url).map_err(|_| einval)?;
-        let mut this = Self { context: ptr::null_mut(), time_bases: Vec::new() };
+        let mut this =
+            Self { context: ptr::null_mut(), time_bases: Vec::new(), cancel: Box::new(cancel.clone()) };
         // SAFETY: the context is owned by `this` from here on, so every early return frees it.
         unsafe {
             AvError::check(sys::avformat_alloc_output_context2(
@@ -74,10 +80,17 @@ impl Output {
             for stream in streams {
                 this.add_stream(stream, format)?;
             }
-            AvError::check(sys::avio_open(
+            let interrupt = sys::AVIOInterruptCB {
+                callback: Some(interrupted),
+                opaque: ptr::from_ref(this.cancel.as_ref()).cast_mut().cast(),
+            };
+            (*this.context).interrupt_callback = interrupt;
+            AvError::check(sys::avio_open2(
                 &mut (*this.context).pb,
                 url.as_ptr(),
                 sys::AVIO_FLAG_WRITE as i32,
+                &interrupt,
+                ptr::null_mut(),
             ))?;
             let mut options = muxer_options(format);
             AvError::check(sys::avformat_write_header(this.context, options.as_mut_ptr()))?;
@@ -146,6 +159,14 @@ impl Drop for Output {
             }
         }
     }
+}
+
+/// Interrupt callback: libav asks it with each read and write of the file.
+unsafe extern "C" fn interrupted(opaque: *mut c_void) -> c_int {
+    // SAFETY: opaque is the `Cancel` of the output, which outlives the context.
+    let cancel = unsafe { &*opaque.cast::<Cancel>() };
+    cancel.goes_on();
+    c_int::from(cancel.is_cancelled())
 }
 
 fn muxer_options(format: FileFormat) -> Dictionary {

@@ -78,7 +78,7 @@ impl ReadAhead {
             reader(&reader_path, &opened_tx, &jumps, &chunk_tx);
         });
         spawned.map_err(|e| Error::internal(Stage::Open, format!("cannot start a reader thread: {e}")))?;
-        let size = wait_for_open(path, &opened, cancel, limit)?;
+        let size = wait_for_open(path, &opened, cancel, limit).inspect_err(|_| abandon(&finished))?;
         let current = Chunk { generation: 0, offset: 0, data: Ok(Vec::new()) };
         let cancel = cancel.clone();
         Ok(Self { jumps: Some(jump_tx), chunks, finished, cancel, size, position: 0, generation: 0, current })
@@ -98,6 +98,8 @@ impl ReadAhead {
     pub fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         loop {
             if let Some(n) = self.take_from_current(out)? {
+                // Whoever reads gets on, be it demuxing, looking at a source, or checking an output.
+                self.cancel.goes_on();
                 return Ok(n);
             }
             if self.position >= self.size {
@@ -167,10 +169,15 @@ impl Drop for ReadAhead {
         self.jumps.take();
         // Room for a chunk that the reader may be trying to hand over.
         while self.chunks.try_recv().is_ok() {}
-        select! {
-            recv(self.finished) -> _ => {}
-            recv(after(CLOSE_GRACE)) -> _ => watch_abandoned(self.finished.clone()),
-        }
+        abandon(&self.finished);
+    }
+}
+
+/// Lets a reader end, or counts it as hanging.
+fn abandon(finished: &Receiver<()>) {
+    select! {
+        recv(finished) -> _ => {}
+        recv(after(CLOSE_GRACE)) -> _ => watch_abandoned(finished.clone()),
     }
 }
 

@@ -9,7 +9,7 @@
 use super::error::{Error, Result, Stage};
 use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 /// Handle on the abort flag of a run. Clones share the flag.
@@ -22,9 +22,30 @@ pub struct Cancel {
 #[derive(Debug)]
 struct Shared {
     flag: AtomicBool,
-    looks: AtomicU64,
+    /// A child counts for its parent.
+    looks: Arc<AtomicU64>,
     /// Dropped to wake the waiters.
     guard: Mutex<Option<Sender<()>>>,
+    children: Mutex<Vec<Weak<Shared>>>,
+}
+
+impl Shared {
+    fn new(looks: Arc<AtomicU64>) -> (Arc<Self>, Receiver<()>) {
+        let (guard, closed) = bounded(0);
+        let (flag, children) = (AtomicBool::new(false), Mutex::default());
+        (Arc::new(Self { flag, looks, guard: Mutex::new(Some(guard)), children }), closed)
+    }
+
+    fn cancel(&self) {
+        self.flag.store(true, Ordering::SeqCst);
+        lock(&self.guard).take();
+        let children = std::mem::take(&mut *lock(&self.children));
+        children.iter().filter_map(Weak::upgrade).for_each(|child| child.cancel());
+    }
+}
+
+fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Default for Cancel {
@@ -36,16 +57,25 @@ impl Default for Cancel {
 impl Cancel {
     /// A flag that is not set.
     pub fn new() -> Self {
-        let (guard, closed) = bounded(0);
-        let shared =
-            Shared { flag: AtomicBool::new(false), looks: AtomicU64::new(0), guard: Mutex::new(Some(guard)) };
-        Self { shared: Arc::new(shared), closed }
+        let (shared, closed) = Shared::new(Arc::default());
+        Self { shared, closed }
+    }
+
+    /// A flag of its own that is set when this one is, but not the other way round: a run that fails sets
+    /// its own flag, and whoever ordered it may try again. Its looks count here too.
+    pub fn child(&self) -> Self {
+        let (shared, closed) = Shared::new(self.shared.looks.clone());
+        lock(&self.shared.children).push(Arc::downgrade(&shared));
+        // Set just before the child was known: nobody else tells it.
+        if self.shared.flag.load(Ordering::SeqCst) {
+            shared.cancel();
+        }
+        Self { shared, closed }
     }
 
     /// Sets the flag and wakes everything that waits with it.
     pub fn cancel(&self) {
-        self.shared.flag.store(true, Ordering::SeqCst);
-        self.shared.guard.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.shared.cancel();
     }
 
     /// Whether the flag is set.
@@ -56,8 +86,13 @@ impl Cancel {
     /// An error when the flag is set, so that a loop can say `cancel.check(stage)?`. The look is
     /// counted ([`Cancel::looks`]).
     pub fn check(&self, stage: Stage) -> Result<()> {
-        self.shared.looks.fetch_add(1, Ordering::Relaxed);
+        self.goes_on();
         if self.is_cancelled() { Err(Error::cancelled(stage)) } else { Ok(()) }
+    }
+
+    /// Counts a look where the flag is not looked at, but work goes on.
+    pub fn goes_on(&self) {
+        self.shared.looks.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How often the run's stages have looked. They look with every item that they pass on, so a run
@@ -166,6 +201,19 @@ mod tests {
         for thread in blocked {
             assert!(thread.join().unwrap().unwrap_err().is_cancelled());
         }
+    }
+
+    #[test]
+    fn a_child_follows_its_parent_and_not_the_other_way_round() {
+        let parent = Cancel::new();
+        let (failed, runs) = (parent.child(), parent.child());
+        failed.cancel();
+        assert!(!parent.is_cancelled() && !runs.is_cancelled());
+        runs.check(Stage::Decode).unwrap();
+        assert_eq!(parent.looks(), 1);
+        parent.cancel();
+        assert!(runs.wait_timeout(Duration::ZERO) && runs.child().is_cancelled());
+        assert!(parent.child().is_cancelled(), "born after the end");
     }
 
     #[test]

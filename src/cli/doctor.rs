@@ -4,7 +4,7 @@
 //! stdout, and below what is not well a line that says how to mend it. Nothing is started, and nothing
 //! is left behind. A network disk whose server is dead hangs whoever asks: so each check has a thread of
 //! its own, and one that does not come back in time has failed. What a check looks at stands in the file
-//! of its subject: [`machine`], [`places`], [`network`].
+//! of its subject: `machine`, `places`, `network`.
 
 use super::config::load;
 use crate::base::cancel::Cancel;

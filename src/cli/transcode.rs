@@ -12,6 +12,7 @@ use crate::base::error::Result;
 use crate::media::demux::OPEN_LIMIT;
 use crate::media::plan::{Machine, Plan};
 use crate::media::progress::Progress;
+use crate::store::claim::Identity;
 use crate::work::transcode::{Follower, Handles, Made, Order, transcode};
 use std::path::Path;
 use std::sync::Arc;
@@ -46,11 +47,9 @@ impl Follower for Person {
         plan.warnings.iter().for_each(|warning| warn(warning));
     }
 
-    fn publishing(&self, _identity: Option<(u64, u64)>) -> Result<()> {
+    fn publishing(&self, _identity: Option<Identity>) -> Result<()> {
         Ok(())
     }
-
-    fn goes_on_at(&self, _segment: u64) {}
 
     fn goes_on_later(&self) -> bool {
         false

@@ -433,9 +433,15 @@ impl<'scope, 'env> Crew<'scope, 'env> {
                 }
                 .run(&input)
             }
-            OpenTarget::File(format, path) => {
-                FileMux { name, path: Path::new(path), format: *format, awaits, log: self.log }.run(&input)
+            OpenTarget::File(format, path) => FileMux {
+                name,
+                path: Path::new(path),
+                format: *format,
+                awaits,
+                log: self.log,
+                cancel: self.cancel,
             }
+            .run(&input),
         })
     }
 }

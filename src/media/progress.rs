@@ -16,6 +16,7 @@ pub struct Progress {
     first_ms: AtomicI64,
     /// What an earlier process had made.
     earlier_ms: AtomicI64,
+    earlier_frames: AtomicU64,
     position_ms: AtomicI64,
     frames: AtomicU64,
     damaged: AtomicU64,
@@ -47,6 +48,7 @@ impl Progress {
             duration_ms: AtomicI64::new(0),
             first_ms: AtomicI64::new(0),
             earlier_ms: AtomicI64::new(0),
+            earlier_frames: AtomicU64::new(0),
             position_ms: AtomicI64::new(0),
             frames: AtomicU64::new(0),
             damaged: AtomicU64::new(0),
@@ -56,8 +58,9 @@ impl Progress {
     }
 
     /// So much of the title was made by an earlier process: it counts as done from the start.
-    pub fn continues_at(&self, time: Rational) {
+    pub fn continues_at(&self, time: Rational, frames: u64) {
         self.earlier_ms.store(time.to_ms(), Relaxed);
+        self.earlier_frames.store(frames, Relaxed);
     }
 
     /// What the run will make: from `first` to `end`, in title time.
@@ -122,7 +125,7 @@ impl Progress {
             percent: if published { Some(100.0) } else { percent },
             position_ms: if published { duration_ms } else { position_ms },
             duration_ms,
-            frames,
+            frames: frames + self.earlier_frames.load(Relaxed),
             fps: frames as f64 / seconds,
             speed,
             eta_ms: if published { Some(0) } else { eta_ms },
@@ -149,11 +152,12 @@ mod tests {
         }
         assert_eq!(p.snapshot().progress.frames, 150);
         let resumed = Progress::new();
-        resumed.continues_at(Rational::from_int(30));
+        resumed.continues_at(Rational::from_int(30), 750);
         resumed.set_span(Rational::from_int(30), Rational::from_int(40));
         resumed.decoded(Rational::from_int(31), 25);
         let now = resumed.snapshot_after(Duration::from_secs(1)).progress;
         assert_eq!((now.position_ms, now.duration_ms, now.speed), (31_000, 40_000, 1.0));
+        assert_eq!((now.frames, now.fps), (775, 25.0));
         p.published();
         assert_eq!((p.snapshot().progress.percent, p.snapshot().progress.position_ms), (Some(100.0), 10_000));
     }

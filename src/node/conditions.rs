@@ -10,7 +10,7 @@ use crate::base::error::Error;
 use crate::config::paths::RootId;
 use crate::config::settings::Settings;
 use crate::model::node::{Fault, NodeFacts};
-use crate::work::board::Surroundings;
+use crate::work::board::{MAX_HANGING, Surroundings};
 use crate::work::journal::Journal;
 use jiff::Timestamp;
 use std::collections::{HashMap, HashSet};
@@ -186,6 +186,13 @@ impl Surroundings for Conditions {
             let stall = Stall { since: Timestamp::now(), answers_since: Instant::now() };
             Conditions::stalled(self).insert(root, stall);
         }
+    }
+
+    fn hanging(&self, runs: usize) {
+        let message = (runs >= MAX_HANGING).then(|| {
+            format!("{runs} jobs hang in the system and do not end (look for disks that do not answer)")
+        });
+        self.watch.set_fault("storage_hangs", message);
     }
 
     fn disk_full(&self) {

@@ -9,7 +9,7 @@ use super::heartbeat::{Beat, BeatSource, Capacity, JobLine, Transcodes};
 use super::link::Link;
 use super::progress::ProgressSource;
 use super::telemetry::{Cpu, Memory, ProcessFigures, Telemetry};
-use crate::base::error::Result;
+use crate::base::error::{Error, Result, Stage};
 use crate::config::settings::{Limits, Settings};
 use crate::model::node::{Fault, NodeState};
 use crate::model::record::JobProgress;
@@ -21,6 +21,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
 /// The name in the journal of the wish for maintenance.
@@ -53,6 +54,8 @@ pub struct Desk(Arc<Shared>);
 struct Shared {
     parts: Parts,
     started: Instant,
+    /// Held by whoever changes the wish for maintenance.
+    turns: Mutex<()>,
 }
 
 /// The node, for whoever asks.
@@ -140,7 +143,7 @@ impl Desk {
     pub fn new(parts: Parts) -> Result<Self> {
         let drains = parts.journal.meta_blocking(MAINTENANCE)?.is_some();
         parts.conditions.set_draining(drains);
-        Ok(Self(Arc::new(Shared { parts, started: Instant::now() })))
+        Ok(Self(Arc::new(Shared { parts, started: Instant::now(), turns: Mutex::default() })))
     }
 
     /// The node as it stands.
@@ -173,11 +176,18 @@ impl Desk {
     /// # Errors
     /// Those of the journal: nothing has changed.
     pub async fn set_maintenance(&self, on: bool) -> Result<NodeDescription> {
-        let parts = &self.0.parts;
-        parts.journal.set_meta(MAINTENANCE, on.then_some("1")).await?;
-        parts.conditions.set_draining(on);
-        parts.board.start_some();
-        Ok(self.describe())
+        let desk = self.clone();
+        // In a task of its own: whoever asked may go away in the middle. One at a time, so that the disk and
+        // the state agree.
+        let change = tokio::spawn(async move {
+            let _turn = desk.0.turns.lock().await;
+            let parts = &desk.0.parts;
+            parts.journal.set_meta(MAINTENANCE, on.then_some("1")).await?;
+            parts.conditions.set_draining(on);
+            parts.board.start_some();
+            Ok(desk.describe())
+        });
+        change.await.map_err(|e| Error::internal(Stage::Plan, format!("a task broke off: {e}")))?
     }
 
     /// Whether a job would be taken now, as far as the node's state goes.

@@ -7,22 +7,27 @@
 //! answering again when the same thread comes back. What follows from the figures is decided elsewhere.
 
 use crate::base::error::{Error, ErrorKind, Result, Stage};
-use crate::base::fs::TempFile;
+use crate::base::fs::TEMP_PREFIX;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use jiff::Timestamp;
 use serde::Serialize;
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use utoipa::ToSchema;
 
 /// The threads do next to nothing, and there is one for each root.
 const STACK_BYTES: usize = 256 * 1024;
-/// Names to try for the proof of writing: others may be taken by nodes that share the disk.
-const MAX_NAMES: usize = 16;
+/// Names for the proof of writing: nodes that share the disk may be proving at the same moment. Numbers
+/// of processes would not do: in containers they are all alike, and what dead ones have left could only
+/// be found by listing the output, which may be large and far away.
+const PROOF_NAMES: usize = 16;
+/// A proof takes seconds: what is older was left by a process that was killed.
+const PROOF_LEFT: Duration = Duration::from_secs(600);
 
 /// A place to watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -280,29 +285,40 @@ fn list(folder: &Path) -> io::Result<()> {
     fs::read_dir(folder)?.next().transpose().map(drop)
 }
 
-/// Makes and removes a small file. Its name is one that a start removes, should the process die in
-/// between.
+/// Makes a small file and writes to the disk with it. It has lost its name by then where the file system
+/// lets an open file go, so that nothing stays, however the process ends.
 fn prove_writing(folder: &Path) -> Result<(), String> {
-    let say =
-        |what: &str, e: &dyn std::fmt::Display| format!("cannot {what} a file in {}: {e}", folder.display());
-    for _ in 0..MAX_NAMES {
-        let temp = TempFile::beside(&folder.join("proof")).map_err(|e| say("name", &e))?;
-        match File::create_new(temp.path()) {
-            // A full disk makes the file, but takes no byte.
-            Ok(mut file) => {
-                file.write_all(b"sprocket").map_err(|e| say("write", &e))?;
+    let say = |what: &str, e: &dyn Display| format!("cannot {what} a file in {}: {e}", folder.display());
+    let names = (0..PROOF_NAMES).map(|n| folder.join(format!("{TEMP_PREFIX}proof-{n}")));
+    names.clone().for_each(|name| remove_left(&name));
+    for name in names {
+        match File::create_new(&name) {
+            Ok(file) => {
+                let removed = fs::remove_file(&name).or_else(gone);
+                // A full disk makes the file, but takes no byte, or tells it only when it has to.
+                let written = (&file).write_all(b"sprocket").and_then(|()| file.sync_all());
                 drop(file);
-                return fs::remove_file(temp.path()).or_else(gone).map_err(|e| say("remove", &e));
+                let removed = removed.or_else(|_| fs::remove_file(&name).or_else(gone));
+                return written.map_err(|e| say("write", &e)).and(removed.map_err(|e| say("remove", &e)));
             }
-            // Not ours to remove, so its guard must not run.
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => std::mem::forget(temp),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(say("create", &e)),
         }
     }
-    Err(say("create", &"every temporary name is taken; remove old files named .sprocket-tmp-*"))
+    Err(say("create", &format!("every name is taken; remove old files named {TEMP_PREFIX}proof-*")))
 }
 
-/// Another node that shares the disk and has just started may have swept it away.
+/// Removes what a killed process has left of its proof, on this machine or another.
+fn remove_left(name: &Path) {
+    let written = fs::symlink_metadata(name).and_then(|facts| facts.modified());
+    let age = written.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+    if age.is_some_and(|age| age > PROOF_LEFT) {
+        // If it stays, another name will do.
+        let _ = fs::remove_file(name);
+    }
+}
+
+/// Another node that shares the disk and whose clock is ahead may have taken it for left.
 fn gone(e: io::Error) -> io::Result<()> {
     if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) }
 }

@@ -37,11 +37,46 @@ impl Ledger for Journal {
     }
 
     async fn next_sequence(&self) -> Result<u64> {
+        // Heartbeats and progress go on while other calls hold all blocking threads on a dead disk.
+        if let Some(number) = self.take_sequence() {
+            return Ok(number);
+        }
         let journal = self.clone();
         // Now and then a number costs a write to the disk.
         let drawn = tokio::task::spawn_blocking(move || Journal::next_sequence(&journal)).await;
         drawn.unwrap_or_else(|e| {
             Err(Error::internal(Stage::Publish, format!("drawing a sequence number broke off: {e}")))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::time::Duration;
+    use tokio::task::spawn_blocking;
+    use tokio::time::timeout;
+
+    #[test]
+    fn a_number_is_had_while_every_blocking_thread_hangs() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(folder.path()).unwrap();
+        let before = Journal::next_sequence(&journal).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .max_blocking_threads(1)
+            .enable_time()
+            .build()
+            .unwrap();
+        let (release, held) = mpsc::channel::<()>();
+        let numbers = runtime.block_on(async {
+            // The one thread, and one more that waits for it.
+            drop([spawn_blocking(move || held.recv().is_ok()), spawn_blocking(|| false)]);
+            let draw =
+                async { [Ledger::next_sequence(&journal).await, Ledger::next_sequence(&journal).await] };
+            timeout(Duration::from_secs(20), draw).await
+        });
+        drop(release);
+        assert_eq!(numbers, Ok([Ok(before + 1), Ok(before + 2)]));
     }
 }

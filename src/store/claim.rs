@@ -3,9 +3,8 @@
 //!
 //! What enters: a job and the place of its output. What leaves: the hidden names beside that place, a
 //! hidden folder or log that is this process's alone, and what a killed process left mended: an output
-//! that had stepped aside is back under its name, or gone.
+//! that had stepped aside is back under its name, or gone. Removing a published output: `removal.rs`.
 
-use super::hls_dir::check_ours;
 use super::log::{Head, JobLog, LOG};
 use super::place::{self, Found, Parents, io, remove_any};
 use crate::base::error::{Error, ErrorKind, Result, Stage};
@@ -16,8 +15,11 @@ use std::hash::{Hash, Hasher};
 use std::io::ErrorKind as IoKind;
 use std::path::{Path, PathBuf};
 
+mod removal;
 #[cfg(test)]
 mod tests;
+
+pub use removal::{Gone, Identity, identity, remove_output};
 
 /// Extensions of single files.
 const FILES: [&str; 3] = ["mp4", "mkv", "ts"];
@@ -179,18 +181,25 @@ fn within_parents<T>(target: &Path, make: impl Fn() -> Result<Option<T>>) -> Res
     Err(Error::new(ErrorKind::Io, "io", Stage::Publish, message).hint("see what removes it"))
 }
 
-/// Mends what a process left that was killed while it replaced `target`: the earlier output gets its
-/// name back, or goes if the new one has the name. Says whether there was anything.
+/// Mends what a process left that was killed while it replaced or removed `target`: the earlier output
+/// gets its name back, or goes if the new one has the name, or if its removal was decided. Says whether
+/// there was anything.
 ///
 /// # Errors
 /// Refusals of the file system.
 pub(super) fn recover(job: &str, target: &Path) -> Result<bool> {
     let removed = remove_any(&gone_beside(target))?;
+    // What stepped aside did so after the other was parked, so the name is its own.
+    let replaced = recover_replaced(job, target)?;
+    Ok(removal::put_back(target)? || replaced || removed)
+}
+
+fn recover_replaced(job: &str, target: &Path) -> Result<bool> {
     let aside = Claim::aside_beside(job, target);
     match fs::remove_dir(&aside) {
         // It held the name only.
         Ok(()) => return Ok(true),
-        Err(e) if e.kind() == IoKind::NotFound => return Ok(removed),
+        Err(e) if e.kind() == IoKind::NotFound => return Ok(false),
         Err(_) => {}
     }
     if !matches!(place::look(target)?, Found::Nothing | Found::EmptyFolder) {
@@ -270,36 +279,16 @@ fn forget_log(job: &str, target: &Path) -> Result<bool> {
     }
 }
 
-/// Removes a published output: a folder that is one of ours, or a single file. A folder goes in one
-/// step, so that nobody finds half of it.
-///
-/// # Errors
-/// `output_not_ours` for a folder in which anything else lies; refusals of the file system. What is
-/// not there is no error.
-pub fn remove_output(target: &Path) -> Result<()> {
-    let target = place::resolve(target)?;
-    remove_any(&gone_beside(&target))?;
-    match place::look(&target)? {
-        Found::Nothing => return Ok(()),
-        Found::File => fs::remove_file(&target).map_err(|e| io("remove", &target, &e)),
-        Found::EmptyFolder => fs::remove_dir(&target).map_err(|e| io("remove", &target, &e)),
-        Found::Folder => check_ours(&target).and_then(|()| remove_at_once(&target, &target)),
-        Found::Special => Err(place::not_ours(format!("{} is not an output", target.display()))),
-    }?;
-    sync_folder_of(&target)
-}
-
-/// Which file or folder lies there: what a rename keeps. `None` when nothing does.
-pub fn identity(path: &Path) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    fs::metadata(path).ok().map(|facts| (facts.dev(), facts.ino()))
-}
-
 /// Where what is to be removed lies until it is: whoever comes next removes the rest of it.
 fn gone_beside(target: &Path) -> PathBuf {
+    target.with_file_name(format!("{TEMP_PREFIX}gone-{:016x}~", place_hash(target)))
+}
+
+/// Stands for a name of any length.
+fn place_hash(target: &Path) -> u64 {
     let mut hasher = DefaultHasher::new();
     target.file_name().hash(&mut hasher);
-    target.with_file_name(format!("{TEMP_PREFIX}gone-{:016x}~", hasher.finish()))
+    hasher.finish()
 }
 
 /// Removes a folder so that no part of it is ever under its name without the rest.

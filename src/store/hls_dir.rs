@@ -289,6 +289,10 @@ impl Shared {
     fn write(&self, path: &Path, data: &[u8], line: Option<String>) -> Result<()> {
         let written = File::create_new(path).and_then(|mut file| file.write_all(data).map(|()| file));
         let file = written.map_err(|e| io("write", path, &e))?;
+        if path.file_name().is_some_and(|name| name == MASTER) {
+            // By it the output is known later.
+            place::fix_time(&file);
+        }
         self.syncer.sync(file, path.to_owned(), line)
     }
 

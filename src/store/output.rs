@@ -3,11 +3,11 @@
 //! What enters: the wished path, and what libav's muxer has written to [`OutputFile::path`]. What
 //! leaves: the file under its name, on the disk, or nothing at all.
 
-use super::claim::{Claim, FileLog, claim_file};
-use super::place::{self, Found, Parents};
+use super::claim::{Claim, FileLog, claim_file, recover};
+use super::place::{self, Found, Parents, rename_new};
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::base::fs::{TempFile, sync_folder_of};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::ErrorKind as IoKind;
 use std::path::{Path, PathBuf};
 
@@ -50,6 +50,7 @@ impl OutputFile {
     pub fn create_for(claim: &Claim, target: &Path, overwrite: bool) -> Result<Self> {
         let target = place::resolve(target)?;
         let (mut parents, mut log) = claim_file(&claim.job, &target)?;
+        recover(&claim.job, &target)?;
         check(&target, overwrite)?;
         log.take_over(claim, &target, &mut parents)?;
         let temp = TempFile::named(Claim::temp_beside(&claim.job, &target), &target);
@@ -62,20 +63,53 @@ impl OutputFile {
         self.temp.path()
     }
 
-    /// Syncs the file, gives it its name, syncs the folder.
+    /// The file is complete: gives it the time by which it is known later ([`identity`]) and syncs it.
+    /// The caller may then look at it before it publishes.
     ///
     /// # Errors
-    /// `output_exists` when something has come to lie there meanwhile; `no_space` and `io` from
-    /// bytes that the system had not written yet. Nothing is left then.
-    pub fn publish(mut self) -> Result<()> {
-        check(&self.target, self.overwrite)?;
-        self.temp.publish()?;
-        if let Some(log) = self.log.take() {
-            drop(log);
-            sync_folder_of(&self.target)?;
-        }
-        self.parents.keep()
+    /// `no_space` and `io` from bytes that the system had not written yet.
+    ///
+    /// [`identity`]: super::claim::identity
+    pub fn finish(&self) -> Result<()> {
+        let file = File::open(self.path()).map_err(|e| place::io("open", self.path(), &e))?;
+        place::fix_time(&file);
+        sync(&file, self.path())
     }
+
+    /// Syncs the file, asks `may` as the last thing before anybody can see it, gives it its name, syncs
+    /// the folder. Once the file has its name nothing is an error any more: what goes wrong then is in
+    /// the log.
+    ///
+    /// # Errors
+    /// That of `may`; `output_exists` when something has come to lie there meanwhile; `no_space` and
+    /// `io` from bytes that the system had not written yet. Nothing is published then.
+    pub fn publish(self, may: &dyn Fn() -> Result<()>) -> Result<()> {
+        check(&self.target, self.overwrite)?;
+        // Whether or not it was finished: what is on the disk already costs next to nothing.
+        let file = File::open(self.path()).map_err(|e| place::io("open", self.path(), &e))?;
+        sync(&file, self.path())?;
+        drop(file);
+        may()?;
+        let rename = if self.overwrite { |from: &Path, to: &Path| fs::rename(from, to) } else { rename_new };
+        rename(self.path(), &self.target).map_err(|e| match e.kind() {
+            IoKind::AlreadyExists => place::exists(&self.target),
+            _ => place::io("rename to", &self.target, &e),
+        })?;
+        let Self { temp, log, mut parents, target, .. } = self;
+        place::only_warn(sync_folder_of(&target), &target);
+        // Looks for its file in vain; while the log still keeps others from having one of that name.
+        drop(temp);
+        if let Some(log) = log {
+            drop(log);
+            place::only_warn(sync_folder_of(&target), &target);
+        }
+        place::only_warn(parents.keep(), &target);
+        Ok(())
+    }
+}
+
+fn sync(file: &File, path: &Path) -> Result<()> {
+    file.sync_all().map_err(|e| place::io("sync", path, &e))
 }
 
 fn check(target: &Path, overwrite: bool) -> Result<()> {
@@ -109,7 +143,6 @@ fn reserve(target: &Path) -> Result<TempFile> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(folder)
@@ -131,7 +164,7 @@ mod tests {
         assert_eq!(names(dir.path()), Vec::<String>::new(), "the folders went with it");
         let output = OutputFile::create(&target, false).unwrap();
         fs::write(output.path(), b"film").unwrap();
-        output.publish().unwrap();
+        output.publish(&|| Ok(())).unwrap();
         assert_eq!(
             (names(&dir.path().join("a/b")), fs::read(&target).unwrap()),
             (vec!["film.mp4".into()], b"film".into())
@@ -160,7 +193,7 @@ mod tests {
         let output = OutputFile::create(&target, true).unwrap();
         fs::write(output.path(), b"new").unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"old", "until the end");
-        output.publish().unwrap();
+        output.publish(&|| Ok(())).unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"new");
         assert_eq!(OutputFile::create(dir.path(), true).unwrap_err().code(), "output_not_ours");
         assert_eq!(OutputFile::create(Path::new("/dev/null"), true).unwrap_err().code(), "output_not_ours");
@@ -172,7 +205,45 @@ mod tests {
         let target = dir.path().join("film.mkv");
         let output = OutputFile::create(&target, false).unwrap();
         fs::write(&target, b"theirs").unwrap();
-        assert_eq!(output.publish().unwrap_err().code(), "output_exists");
+        assert_eq!(output.publish(&|| Ok(())).unwrap_err().code(), "output_exists");
+        assert_eq!((fs::read(&target).unwrap(), names(dir.path()).len()), (b"theirs".into(), 1));
+    }
+
+    #[test]
+    fn whoever_has_the_last_word_is_asked_once_and_a_no_publishes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        for (before, overwrite) in [(None, false), (Some(b"old"), true)] {
+            let target = dir.path().join("a/film.mkv");
+            if let Some(bytes) = before {
+                fs::create_dir(dir.path().join("a")).unwrap();
+                fs::write(&target, bytes).unwrap();
+            }
+            let (asked, no) = (std::cell::Cell::new(0), Error::internal(Stage::Publish, "no"));
+            let output = OutputFile::create(&target, overwrite).unwrap();
+            fs::write(output.path(), b"new").unwrap();
+            let temp = output.path().to_owned();
+            let said = output.publish(&|| {
+                asked.set(asked.get() + 1);
+                assert!(temp.exists() && fs::read(&target).ok() == before.map(|bytes| bytes.to_vec()));
+                Err(no.clone())
+            });
+            assert_eq!((said, asked.get()), (Err(no.clone()), 1));
+            assert_eq!(fs::read(&target).ok(), before.map(|bytes| bytes.to_vec()));
+            let left = if before.is_some() { names(&dir.path().join("a")) } else { names(dir.path()) };
+            assert_eq!(left, before.map_or(vec![], |_| vec!["film.mkv".to_owned()]));
+        }
+    }
+
+    #[test]
+    fn a_file_that_came_while_somebody_had_the_last_word_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("film.mkv");
+        let output = OutputFile::create(&target, false).unwrap();
+        let said = output.publish(&|| {
+            fs::write(&target, b"theirs").unwrap();
+            Ok(())
+        });
+        assert_eq!(said.unwrap_err().code(), "output_exists");
         assert_eq!((fs::read(&target).unwrap(), names(dir.path()).len()), (b"theirs".into(), 1));
     }
 
@@ -185,7 +256,7 @@ mod tests {
         std::os::unix::fs::symlink("real/film.ts", &link).unwrap();
         let output = OutputFile::create(&link, true).unwrap();
         fs::write(output.path(), b"new").unwrap();
-        output.publish().unwrap();
+        output.publish(&|| Ok(())).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read(dir.path().join("real/film.ts")).unwrap(), b"new");
     }

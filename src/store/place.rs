@@ -4,10 +4,13 @@
 //! folders that go away again when nothing is published into them. No media, no writing of content.
 
 use crate::base::error::{Error, ErrorKind, Result, Stage};
-use std::fs;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+use std::fs::{self, File};
 use std::io::ErrorKind as IoKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What lies where an output is to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +40,12 @@ pub(super) fn look(path: &Path) -> Result<Found> {
     if !facts.is_dir() {
         return Ok(Found::Special);
     }
-    let mut entries = fs::read_dir(path).map_err(|e| io("read the folder", path, &e))?;
-    Ok(if entries.next().is_none() { Found::EmptyFolder } else { Found::Folder })
+    match fs::read_dir(path) {
+        Ok(mut entries) => Ok(if entries.next().is_none() { Found::EmptyFolder } else { Found::Folder }),
+        // It has just gone.
+        Err(e) if e.kind() == IoKind::NotFound => Ok(Found::Nothing),
+        Err(e) => Err(io("read the folder", path, &e)),
+    }
 }
 
 /// The path that a rename has to go to: a link, `.` or `..` stands for what it leads to, since
@@ -72,6 +79,41 @@ pub(super) fn remove_any(path: &Path) -> Result<bool> {
         Err(e) if e.kind() == IoKind::NotFound => Ok(false),
         Err(e) => Err(io("remove", path, &e)),
     }
+}
+
+/// Renames to a name that nobody has; `AlreadyExists` when somebody has. Where the file system cannot
+/// refuse by itself, it is looked for just before.
+pub(super) fn rename_new(from: &Path, to: &Path) -> std::io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rename_if_free(from, to),
+        done => done.map_err(Into::into),
+    }
+}
+
+fn rename_if_free(from: &Path, to: &Path) -> std::io::Result<()> {
+    if fs::symlink_metadata(to).is_ok() {
+        return Err(IoKind::AlreadyExists.into());
+    }
+    fs::rename(from, to)
+}
+
+/// Gives a finished file a time that every server can keep and nobody changes any more. Left to
+/// themselves, some set one when the file is closed, and tell another until then. Where that is not
+/// allowed, the file keeps the time that it has.
+pub(super) fn fix_time(file: &File) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = UNIX_EPOCH + Duration::from_micros(u64::try_from(now.as_micros()).unwrap_or(0));
+    if let Err(e) = file.set_modified(now) {
+        tracing::debug!("the time of a finished file cannot be set: {e}");
+    }
+}
+
+/// The output has its name: what fails after that is told, and changes nothing. Says whether it went well.
+pub(super) fn only_warn(after: Result<()>, target: &Path) -> bool {
+    if let Err(e) = &after {
+        tracing::warn!("{} is published, but not all that comes after that went well: {e}", target.display());
+    }
+    after.is_ok()
 }
 
 /// Refuses a folder on which another file system is mounted: it cannot be replaced by a rename.
@@ -171,4 +213,28 @@ pub(super) fn exists(path: &Path) -> Error {
 pub(super) fn not_ours(message: String) -> Error {
     Error::new(ErrorKind::Conflict, "output_not_ours", Stage::Publish, message)
         .hint("choose another output, or remove it yourself")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rename_to_a_new_name_replaces_nothing_whatever_the_file_system_can_do() {
+        for rename in [rename_new, rename_if_free] {
+            let dir = tempfile::tempdir().unwrap();
+            let [one, two, folder] = ["one", "two", "folder"].map(|name| dir.path().join(name));
+            fs::write(&one, b"1").unwrap();
+            rename(&one, &two).unwrap();
+            fs::write(&one, b"2").unwrap();
+            fs::create_dir(&folder).unwrap();
+            for taken in [&two, &folder] {
+                assert_eq!(rename(&one, taken).unwrap_err().kind(), IoKind::AlreadyExists);
+                assert_eq!(rename(&folder, &two).unwrap_err().kind(), IoKind::AlreadyExists);
+            }
+            let missing = dir.path().join("missing");
+            assert_eq!(rename(&missing, &dir.path().join("x")).unwrap_err().kind(), IoKind::NotFound);
+            assert_eq!((fs::read(&one).unwrap(), fs::read(&two).unwrap()), (b"2".into(), b"1".into()));
+        }
+    }
 }

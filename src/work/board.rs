@@ -8,48 +8,52 @@
 //!
 //! What enters: job documents, wishes to cancel, facts about the node. What leaves: jobs as they stand.
 //! A job is answered for only when it is on the disk, and leaves the board only when its end is. The
-//! lock is held for moments and never over I/O. Which job is next is [`state`]'s; how one runs is the
+//! lock is held for moments and never over I/O. Which job is next is `state`'s; how one runs is the
 //! runner's; nothing here knows HTTP.
 
 mod entry;
 mod follow;
 mod housekeeping;
+mod outputs;
 mod places;
 mod restore;
 mod state;
 mod submit;
 
-pub use entry::{Cause, Entry};
+pub use entry::{Cause, Entry, Phase};
 pub use follow::{Follow, Happening};
-pub use state::Sums;
+pub use state::{MAX_HANGING, Sums};
 pub use submit::{NotTaken, Submitted};
 
 /// Names and notes that a run shares with the start that finds them again.
 pub(super) mod notes {
     pub(in crate::work) use super::places::target;
-    pub(in crate::work) use super::restore::{Published, cancelled, no_hardware, published, tidy};
+    pub(in crate::work) use super::restore::{
+        Published, TIDY, cancelled, no_hardware, published, tidy, to_tidy, was_published,
+    };
 }
 
 use super::cores::Cores;
 use super::journal::{Journal, Page};
-use super::runner;
+use super::{queue, runner};
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::config::paths::{PathMap, RootId};
 use crate::config::settings::Limits;
 use crate::model::node::NodeFacts;
-use crate::model::record::{Job, JobProgress, JobState, Outputs};
-use crate::store::claim::{identity, remove_output};
+use crate::model::record::{Job, JobProgress, JobState};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use state::State;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
 
 /// How long a cancel waits for the job's end before it answers: compute stops within a second.
 const CANCEL_WAIT: Duration = Duration::from_secs(1);
+/// Threads that may ask the output's disk at once. Each may hang with it, and the runtime has only so many.
+const DISK_THREADS: usize = 8;
 
 /// What the board wants to know of the node around it, and tells it.
 pub trait Surroundings: Send + Sync {
@@ -61,6 +65,8 @@ pub trait Surroundings: Send + Sync {
     fn stalled(&self, root: Option<RootId>);
     /// A run met a full disk.
     fn disk_full(&self);
+    /// So many runs hang in the system; nothing starts when there are too many.
+    fn hanging(&self, runs: usize);
 }
 
 /// What a board is made of.
@@ -87,6 +93,8 @@ struct Shared {
     state: Mutex<State>,
     /// A job was written down, or was not: for whoever waits with the same id.
     entered: Notify,
+    /// Threads that may look at the output's disk at once.
+    disk_threads: Arc<Semaphore>,
     /// How many jobs run.
     running: watch::Sender<usize>,
 }
@@ -131,7 +139,9 @@ impl Board {
     pub fn new(setup: Setup) -> Self {
         let cores = Cores::allowed(setup.limits.max_cpu_cores);
         let state = Mutex::new(State::new());
-        Self(Arc::new(Shared { setup, cores, state, entered: Notify::new(), running: watch::Sender::new(0) }))
+        let disk_threads = Arc::new(Semaphore::new(DISK_THREADS));
+        let running = watch::Sender::new(0);
+        Self(Arc::new(Shared { setup, cores, state, entered: Notify::new(), disk_threads, running }))
     }
 
     /// The job of that id; a live one with its newest progress.
@@ -168,84 +178,55 @@ impl Board {
     pub async fn cancel(&self, id: &str) -> Result<Option<Cancelled>> {
         let waiting = self.state().take_waiting(id);
         if let Some(waiting) = waiting {
-            let mut job = waiting.item.record();
-            job.enter(JobState::Cancelled, Timestamp::now());
             // In a task of its own: whoever asked may go away in the middle.
             let board = self.clone();
-            let work = tokio::spawn(async move {
-                let written = board.write(&job).await;
-                match &written {
-                    Ok(()) => {
-                        board.left(&waiting.item, job.clone(), None);
-                        // An earlier process may have begun it.
-                        tokio::task::spawn_blocking(move || {
-                            notes::tidy(waiting.item.id(), waiting.item.target())
-                        });
-                    }
-                    Err(_) => board.state().put_back(waiting),
-                }
-                written.map(|()| Cancelled { job, was_live: true })
-            });
+            let work = tokio::spawn(async move { board.cancel_waiting(waiting).await });
             return work.await.map_err(broke_off)?.map(Some);
         }
         let live = self.state().live(id).cloned();
-        match live {
-            Some(entry) => self.cancel_running(&entry).await.map(Some),
-            None => Ok(self.journal().get(id).await?.map(|job| Cancelled { job, was_live: false })),
+        if let Some(entry) = live {
+            return self.cancel_running(&entry).await.map(Some);
         }
+        let Some(job) = self.journal().get(id).await? else { return Ok(None) };
+        if job.state.has_ended() || !self.adopt(&job) {
+            return Ok(Some(Cancelled { job, was_live: false }));
+        }
+        Box::pin(self.cancel(id)).await
+    }
+
+    async fn cancel_waiting(&self, waiting: queue::Entry<Arc<Entry>>) -> Result<Cancelled> {
+        let entry = waiting.item.clone();
+        let mut job = entry.record();
+        job.enter(JobState::Cancelled, Timestamp::now());
+        // An earlier process may have begun it.
+        let begun = job.attempts > 0;
+        let notes = begun.then(|| notes::to_tidy(&entry)).into_iter().collect();
+        if let Err(e) = self.journal().change_noting(job.clone(), self.event(&job), notes).await {
+            self.state().put_back(waiting);
+            return Err(e);
+        }
+        self.wake_outbox();
+        self.left(&entry, job.clone(), None, false);
+        if begun {
+            self.tidy_up().await;
+        }
+        Ok(Cancelled { job, was_live: true })
     }
 
     async fn cancel_running(&self, entry: &Arc<Entry>) -> Result<Cancelled> {
         let mut changes = entry.changes();
-        let before = *changes.borrow_and_update();
         entry.stop(Cause::Cancelled);
         // Should the process die before the end is written: the promise outlives it.
-        self.journal().set_meta(&restore::cancelled(entry.id()), Some("1")).await?;
-        let ended = changes.wait_for(|number| *number > before);
+        self.journal().set_meta(&notes::cancelled(entry.id()), Some("1")).await?;
+        let ended = async {
+            while entry.record().state == JobState::Running || entry.record().state == JobState::Queued {
+                if changes.changed().await.is_err() {
+                    break;
+                }
+            }
+        };
         let _ = timeout(CANCEL_WAIT, ended).await;
         Ok(Cancelled { job: entry.now(), was_live: true })
-    }
-
-    /// Removes what an ended job had published, if it is still that.
-    ///
-    /// # Errors
-    /// Those of the journal; `output_not_ours`, and refusals of the file system.
-    pub async fn remove_output(&self, id: &str) -> Result<Option<Removal>> {
-        let live = self.state().live(id).map(|entry| entry.record().state);
-        if let Some(state) = live {
-            return Ok(Some(Removal::Live(state)));
-        }
-        let Some(job) = self.journal().get(id).await? else { return Ok(None) };
-        if !job.state.has_ended() {
-            return Ok(Some(Removal::Live(job.state)));
-        }
-        let board = self.clone();
-        // To the end, even when whoever asked has gone.
-        tokio::spawn(async move { board.remove_published(job).await }).await.map_err(broke_off)??;
-        Ok(Some(Removal::Removed))
-    }
-
-    async fn remove_published(&self, mut job: Job) -> Result<()> {
-        if job.outputs == Outputs::default() {
-            return Ok(());
-        }
-        let (journal, key) = (self.journal().clone(), restore::published(job.id()));
-        let (paths, target) = (self.paths().clone(), places::target(self.paths(), &job.document)?);
-        let removed = tokio::task::spawn_blocking(move || {
-            let target = places::confined(&paths, &target)?;
-            let ours = journal.meta_blocking(&key)?.and_then(|text| restore::Published::read(&text));
-            // Another job may have replaced it meanwhile: then it is not this job's to remove.
-            let there = identity(&target).map(|(_, inode)| inode);
-            match (ours, there) {
-                (Some(ours), Some(there)) if ours.inode == there => remove_output(&target),
-                _ => Ok(()),
-            }
-        });
-        removed.await.map_err(broke_off)??;
-        tracing::info!(job = job.id(), "the output of job {} is removed", job.id());
-        job.outputs = Outputs::default();
-        self.journal().change(job.clone(), None).await?;
-        self.journal().set_meta(&restore::published(job.id()), None).await
     }
 
     /// What happens to a job from now on, after the change numbered `after`.
@@ -344,30 +325,42 @@ impl Board {
         self.state().stopping
     }
 
-    /// Writes a job's new state down, with the event that tells of it.
-    pub(super) async fn write(&self, job: &Job) -> Result<()> {
-        self.journal().change(job.clone(), self.event(job)).await?;
-        self.wake_outbox();
-        Ok(())
-    }
-
-    /// [`Board::write`] for a thread outside the runtime.
+    /// Writes a job's new state down, with the event that tells of it. Blocks.
     pub(super) fn write_blocking(&self, job: &Job) -> Result<()> {
         self.journal().change_blocking(job.clone(), self.event(job))?;
         self.wake_outbox();
         Ok(())
     }
 
+    /// [`Board::write_blocking`] for the end of a run, with what is to be noted.
+    pub(super) fn write_end(&self, job: &Job, notes: Vec<(String, Option<String>)>) -> Result<()> {
+        self.journal().change_noting_blocking(job.clone(), self.event(job), notes)?;
+        self.wake_outbox();
+        Ok(())
+    }
+
     /// A job has ended, or is to go on in another process, and that is on the disk.
-    pub(super) fn left(&self, entry: &Entry, job: Job, took_ms: Option<f64>) {
+    /// `hangs`: its run has not come back, so that its place stays taken.
+    pub(super) fn left(&self, entry: &Arc<Entry>, job: Job, took_ms: Option<f64>, hangs: bool) {
         {
             let mut state = self.state();
             count(&mut state.sums, &job);
             state.leave(entry.id(), took_ms);
+            if hangs {
+                state.hangs(entry.clone());
+                self.surroundings().hanging(state.hanging());
+            }
             self.tell_load(&state);
         }
         entry.came_into(job);
         self.start_some();
+    }
+
+    /// A job that is not what the queue took it for leaves without a word.
+    pub(super) fn drop_entry(&self, entry: &Entry) {
+        let mut state = self.state();
+        state.leave(entry.id(), None);
+        self.tell_load(&state);
     }
 
     /// A job could not start: it waits again.
@@ -385,14 +378,13 @@ impl Board {
         }
     }
 
-    /// A run did not come back when it was stopped.
-    pub(super) fn hangs(&self, entry: &Arc<Entry>) {
-        self.state().hangs(entry.clone());
-    }
-
     /// It has come back after all.
     pub(super) fn came_back(&self, entry: &Entry) {
-        self.state().came_back(entry.id());
+        {
+            let mut state = self.state();
+            state.came_back(entry.id());
+            self.surroundings().hanging(state.hanging());
+        }
         self.start_some();
     }
 

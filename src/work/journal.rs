@@ -36,15 +36,15 @@ use serde_json::Value;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use thread::Worker;
 use tokio::sync::oneshot;
 
 /// Rows that one transaction removes: others wait no longer than that takes.
 const FORGET_AT_ONCE: i64 = 500;
-/// How long closing waits for a disk that does not answer. Nothing that was answered is lost by
-/// giving up.
+/// How long dropping the last handle waits for a disk that does not answer. Nothing that was answered is
+/// lost by giving up.
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 
 /// Handle on the journal. Clones share it; the last one closes it.
@@ -58,6 +58,8 @@ struct Shared {
     commits: Arc<AtomicU64>,
     /// Closed by the thread when it has ended. Carries nothing.
     over: Receiver<()>,
+    /// Somebody waited for that in vain.
+    gave_up: AtomicBool,
 }
 
 /// A job that waits or runs, as the journal has it at the start of the process.
@@ -119,7 +121,8 @@ impl Journal {
         let commits = Arc::new(AtomicU64::new(0));
         let worker = Worker::new(db, place, health.clone(), commits.clone())?;
         let (door, over) = start(worker)?;
-        let journal = Self(Arc::new(Shared { door, sequence: Arc::new(sequence), health, commits, over }));
+        let (sequence, gave_up) = (Arc::new(sequence), AtomicBool::new(false));
+        let journal = Self(Arc::new(Shared { door, sequence, health, commits, over, gave_up }));
         journal.reserve_ahead();
         Ok(journal)
     }
@@ -152,19 +155,45 @@ impl Journal {
         self.write(work).await
     }
 
-    /// Replaces the job of that id, and puts the event into the outbox in the same transaction.
+    /// Replaces the job of that id, and puts the event into the outbox in the same transaction. Where the
+    /// journal has it in the same state with the same [`Job::last_change`] already, the event is there
+    /// or was delivered, and no second one is put in: what was reported as failed may be written again.
     ///
     /// # Errors
-    /// `internal` for a job that is not there and for an illegal move of its state (to write it again in
-    /// the state that it has is none); `no_space`, `journal_failed`, `journal_closed`.
+    /// `job_gone` for a job that is not there (any more); `internal` for an illegal move of its state (to
+    /// write it again in the state that it has is none); `no_space`, `journal_failed`, `journal_closed`.
     pub async fn change(&self, job: Job, event: Option<Value>) -> Result<()> {
-        let (job, event) = (Stored::of(&job)?, event.map(|body| body.to_string()));
-        let sequence = self.0.sequence.clone();
-        let work = move |db: &Connection| {
-            jobs::change(db, &job)?;
-            event.as_ref().map_or(Ok(()), |body| outbox::add(db, &sequence, job.id(), body))
+        self.change_noting(job, event, Vec::new()).await
+    }
+
+    /// [`Journal::change`] that sets these facts, or removes them, in the same transaction.
+    ///
+    /// # Errors
+    /// As [`Journal::change`] and [`Journal::set_meta`]: then neither is done.
+    pub async fn change_noting(
+        &self,
+        job: Job,
+        event: Option<Value>,
+        notes: Vec<(String, Option<String>)>,
+    ) -> Result<()> {
+        notes.iter().try_for_each(|(name, _)| meta::check_name(name))?;
+        let also = move |db: &Connection, _: &str| {
+            notes.iter().try_for_each(|(name, value)| meta::set(db, name, value.as_deref()))
         };
-        self.write(work).await
+        self.change_and(job, event, also).await
+    }
+
+    /// [`Journal::change_noting`] for a thread outside the runtime.
+    ///
+    /// # Errors
+    /// As [`Journal::change_noting`].
+    pub fn change_noting_blocking(
+        &self,
+        job: Job,
+        event: Option<Value>,
+        notes: Vec<(String, Option<String>)>,
+    ) -> Result<()> {
+        wait(self.change_noting(job, event, notes))
     }
 
     /// [`Journal::change`] for a thread outside the runtime.
@@ -204,10 +233,26 @@ impl Journal {
     /// Notes how often the process died while that job ran, and whether it is suspected of it.
     ///
     /// # Errors
-    /// `internal` for a job that is not there; `no_space`, `journal_failed`, `journal_closed`.
+    /// `job_gone` for a job that is not there; `no_space`, `journal_failed`, `journal_closed`.
     pub fn blame_blocking(&self, id: &str, deaths: u32, suspect: bool) -> Result<()> {
         let id = id.to_owned();
         wait(self.write(move |db| jobs::blame(db, &id, deaths, suspect)))
+    }
+
+    /// [`Journal::blame_blocking`] and [`Journal::change`] in one transaction: were the process killed
+    /// between the two, the next start would count the same death again.
+    ///
+    /// # Errors
+    /// As [`Journal::change`]: then nothing is noted either.
+    pub fn sentence_blocking(
+        &self,
+        job: Job,
+        event: Option<Value>,
+        deaths: u32,
+        suspect: bool,
+    ) -> Result<()> {
+        let also = move |db: &Connection, id: &str| jobs::blame(db, id, deaths, suspect);
+        wait(self.change_and(job, event, also))
     }
 
     /// Of each job the oldest event that is neither delivered nor set aside, by number, `limit` at most.
@@ -247,25 +292,36 @@ impl Journal {
         self.write(move |db| outbox::set_aside(db, sequence, &why, now)).await
     }
 
-    /// Jobs that ended before and whose output is still there, the oldest end first. To the millisecond.
+    /// Jobs that ended before and whose output is still there, the oldest end first, `limit` at most. To
+    /// the millisecond. `after` is the id of the last one seen, so that outputs that cannot be removed do
+    /// not keep the others from their turn; where that job has left the journal, it is the oldest again.
     ///
     /// # Errors
     /// `journal_failed`, `journal_closed`.
-    pub async fn outputs_ended_before(&self, before: Timestamp, limit: usize) -> Result<Vec<Job>> {
-        self.read(move |db| jobs::outputs_ended_before(db, before, limit)).await
+    pub async fn outputs_ended_before(
+        &self,
+        before: Timestamp,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Job>> {
+        let after = after.map(str::to_owned);
+        self.read(move |db| jobs::outputs_ended_before(db, before, after.as_deref(), limit)).await
     }
 
     /// Removes the jobs that ended before and have no event that waits, and the events that were set
-    /// aside before. Returns how many jobs.
+    /// aside before. With `keep_outputs` a job stays as long as it has an output. Returns how many jobs.
+    ///
+    /// The facts `published.ID` and `cancelled.ID` leave with their job. `tidy.ID` stays: it names what
+    /// is still to be removed.
     ///
     /// # Errors
     /// `no_space`, `journal_failed`, `journal_closed`: some may be removed.
-    pub async fn forget(&self, before: Timestamp) -> Result<u64> {
+    pub async fn forget(&self, before: Timestamp, keep_outputs: bool) -> Result<u64> {
         let part = FORGET_AT_ONCE as u64;
         while self.write(move |db| outbox::forget(db, before, FORGET_AT_ONCE)).await? == part {}
         let mut forgotten = 0;
         loop {
-            let gone = self.write(move |db| jobs::forget(db, before, FORGET_AT_ONCE)).await?;
+            let gone = self.write(move |db| jobs::forget(db, before, keep_outputs, FORGET_AT_ONCE)).await?;
             forgotten += gone;
             if gone < part {
                 return Ok(forgotten);
@@ -291,6 +347,16 @@ impl Journal {
             let ceiling = wait(self.write(move |db| sequence.reserve(db)))?;
             self.0.sequence.answered(Some(ceiling));
         }
+    }
+
+    /// [`Journal::next_sequence`] without ever waiting: the next number, if one is reserved already.
+    pub fn take_sequence(&self) -> Option<u64> {
+        if self.0.door.is_shut() {
+            return None;
+        }
+        let number = self.0.sequence.take();
+        self.reserve_ahead();
+        number
     }
 
     /// Keeps a small fact under a name, or removes it.
@@ -321,6 +387,15 @@ impl Journal {
         wait(self.read(move |db| meta::get(db, &key)))
     }
 
+    /// All facts whose name begins with `prefix`, the journal's own included, by name.
+    ///
+    /// # Errors
+    /// `journal_failed`, `journal_closed`.
+    pub fn notes_blocking(&self, prefix: &str) -> Result<Vec<(String, String)>> {
+        let prefix = prefix.to_owned();
+        wait(self.read(move |db| meta::beginning_with(db, &prefix)))
+    }
+
     /// Whether the journal works. Does not wait: a failed one is tried again each second.
     ///
     /// # Errors
@@ -338,10 +413,30 @@ impl Journal {
         self.0.commits.load(Ordering::Relaxed)
     }
 
-    /// Finishes what waits, closes the database and gives the folder back. Waits a few seconds for it
-    /// at most. All later calls, of any handle, fail with `journal_closed`.
-    pub fn close(&self) {
-        self.0.close();
+    /// Finishes what waits, closes the database and gives the folder back. Waits for it until `limit`,
+    /// and when that was in vain nobody waits again, nor does whoever drops the last handle. All later
+    /// calls, of any handle, fail with `journal_closed`.
+    pub fn close(&self, limit: Duration) {
+        self.0.close(limit);
+    }
+
+    /// A change, its event, and what else belongs to it: in one transaction.
+    async fn change_and(
+        &self,
+        job: Job,
+        event: Option<Value>,
+        mut also: impl FnMut(&Connection, &str) -> Result<(), Fault> + Send + 'static,
+    ) -> Result<()> {
+        let (job, event) = (Stored::of(&job)?, event.map(|body| body.to_string()));
+        let sequence = self.0.sequence.clone();
+        let work = move |db: &Connection| {
+            let is_news = jobs::change(db, &job)?;
+            if let Some(body) = event.as_ref().filter(|_| is_news) {
+                outbox::add(db, &sequence, job.id(), body)?;
+            }
+            also(db, job.id())
+        };
+        self.write(work).await
     }
 
     async fn write<T: Send + 'static>(
@@ -386,17 +481,21 @@ impl fmt::Debug for Journal {
 }
 
 impl Shared {
-    fn close(&self) {
+    fn close(&self, limit: Duration) {
         self.door.shut();
-        if self.over.recv_timeout(CLOSE_LIMIT) == Err(RecvTimeoutError::Timeout) {
-            tracing::error!("the journal is not closed after {CLOSE_LIMIT:?}: its disk does not answer");
+        if self.gave_up.load(Ordering::SeqCst) {
+            return;
+        }
+        if self.over.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            self.gave_up.store(true, Ordering::SeqCst);
+            tracing::error!("the journal is not closed after {limit:?}: its disk does not answer");
         }
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.close();
+        self.close(CLOSE_LIMIT);
     }
 }
 
@@ -415,10 +514,14 @@ fn start(worker: Worker) -> Result<(Arc<Door>, Receiver<()>)> {
 }
 
 #[cfg(test)]
+mod change_tests;
+#[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod output_tests;
 #[cfg(test)]
 mod tests;

@@ -13,10 +13,8 @@
 mod perform;
 mod watchdog;
 
-use super::board::{Board, Cause, Entry};
-use super::transcode::Made;
+use super::board::{Board, Cause, Entry, Phase};
 use crate::base::error::{Error, ErrorKind, Result, Stage};
-use crate::media::progress::Progress;
 use crate::model::record::{Job, JobError, JobProgress, JobState};
 use crossbeam_channel::{Receiver, after, bounded, select};
 use jiff::Timestamp;
@@ -32,6 +30,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// How long a stopped run may take to come back. Its codecs end within a quarter of a second; what
 /// takes longer hangs in the kernel.
 const COME_BACK: Duration = Duration::from_secs(2);
+/// How long a rename may take that has been begun.
+const PUBLISH_LIMIT: Duration = Duration::from_secs(30);
 /// Between two tries to write an end down.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -49,7 +49,7 @@ pub(super) fn start(board: &Board, entry: Arc<Entry>, running: usize) -> Result<
 }
 
 /// How a run ended.
-type Ended = Result<Made>;
+type Ended = Result<()>;
 
 struct Supervisor {
     board: Board,
@@ -62,31 +62,38 @@ impl Supervisor {
         let mut job = self.entry.record();
         job.enter(JobState::Running, Timestamp::now());
         if let Err(e) = self.board.write_blocking(&job) {
-            tracing::error!("the job waits on, since its start cannot be written down: {e}");
-            return self.board.gave_up_slot(&self.entry);
+            return self.cannot_start(&e);
         }
         self.entry.came_into(job);
         tracing::info!("runs, attempt {}", self.entry.record().attempts);
         let began = Instant::now();
-        let progress = Arc::new(Progress::new());
-        self.entry.runs(progress.clone());
-        match self.work(&progress) {
+        match self.work() {
             Ok(ended) => {
                 let come = self.watch(&ended);
                 let is_back = come.is_some();
-                self.conclude(come, &progress, began);
+                self.conclude(come, began);
                 if !is_back {
                     self.leave_behind(&ended);
                 }
             }
-            Err(e) => self.conclude(Some(Err(e)), &progress, began),
+            Err(e) => self.conclude(Some(Err(e)), began),
         }
     }
 
+    fn cannot_start(&self, e: &Error) {
+        // The journal knows better: the job has ended, or there is none.
+        if matches!(e.kind(), ErrorKind::Internal | ErrorKind::NotFound) {
+            tracing::error!("the job is dropped, since it is not as the queue has it: {e}");
+            return self.board.drop_entry(&self.entry);
+        }
+        tracing::error!("the job waits on, since its start cannot be written down: {e}");
+        self.board.gave_up_slot(&self.entry);
+    }
+
     /// Starts the worker; what it comes back with arrives on the channel.
-    fn work(&self, progress: &Arc<Progress>) -> Result<Receiver<Ended>> {
+    fn work(&self) -> Result<Receiver<Ended>> {
         let (tell, told) = bounded(1);
-        let performance = Performance::new(&self.board, &self.entry, progress, self.running);
+        let performance = Performance::new(&self.board, &self.entry, self.running);
         let name = performance.thread_name();
         let span = tracing::Span::current();
         let body = move || {
@@ -109,47 +116,57 @@ impl Supervisor {
                 recv(ended) -> ended => return ended.ok(),
                 recv(cancel.closed()) -> _ => {}
                 recv(after(TICK)) -> _ => {
-                    if let Some(stalled) = watchdog.look(cancel.looks(), Instant::now()) {
+                    let phase = self.entry.phase();
+                    if let Some(stalled) = watchdog.look(cancel.looks(), phase, Instant::now()) {
                         tracing::error!("{stalled}");
                         self.entry.stop(Cause::Stalled(stalled));
                     }
                 }
             }
         }
-        ended.recv_timeout(COME_BACK).ok()
+        if let Ok(ended) = ended.recv_timeout(COME_BACK) {
+            return Some(ended);
+        }
+        if self.entry.give_up() {
+            return None;
+        }
+        // It is giving its output the name just now: what it says of that counts.
+        ended.recv_timeout(PUBLISH_LIMIT).ok()
     }
 
     /// Writes the end down, as often as it takes, and gives the slot back.
-    fn conclude(&self, ended: Option<Ended>, progress: &Progress, began: Instant) {
+    fn conclude(&self, ended: Option<Ended>, began: Instant) {
         self.entry.is_about_to_end();
         let cause = self.entry.cause();
         self.tell_surroundings(ended.as_ref(), cause.as_ref());
-        let job = self.last_word(ended, cause, progress);
+        let hangs = ended.is_none();
+        let job = self.last_word(ended, cause);
         match &job.error {
             Some(e) => tracing::error!("has failed: {} [{} at {}]", e.message, e.code, e.stage),
             None => tracing::info!("is {} after {:.1} s", job.state, began.elapsed().as_secs_f64()),
         }
         let mut tries = 0u32;
-        while let Err(e) = self.board.write_blocking(&job) {
+        while let Err(e) = self.board.write_end(&job, perform::last_notes(&self.entry, &job, hangs)) {
             if tries == 0 {
                 tracing::error!("that cannot be written down, and is tried again: {e}");
             }
             tries += 1;
             // A bug does not go away by waiting; and the next process finds out what this one knew.
-            if e.kind() == ErrorKind::Internal || self.board.is_stopping() && tries > 1 {
+            let is_final = matches!(e.kind(), ErrorKind::Internal | ErrorKind::NotFound);
+            if is_final || self.board.is_stopping() && tries > 1 {
                 break;
             }
             let _ = crossbeam_channel::never::<()>().recv_timeout(WRITE_AGAIN);
         }
         let took = (job.state == JobState::Succeeded).then(|| began.elapsed().as_secs_f64() * 1000.0);
-        self.board.left(&self.entry, job, took);
-        perform::forget_cancel(&self.board, &self.entry);
+        self.board.left(&self.entry, job, took, hangs);
     }
 
     fn tell_surroundings(&self, ended: Option<&Ended>, cause: Option<&Cause>) {
         let code = ended.and_then(|ended| ended.as_ref().err()).map(Error::code);
-        let hung = matches!(cause, Some(Cause::Stalled(_))) || ended.is_none();
-        if hung || code == Some("open_timeout") {
+        // What hangs when everything is encoded is the output's disk, not the source's.
+        let stalled = matches!(cause, Some(Cause::Stalled(_))) && self.entry.phase() != Phase::Finishing;
+        if stalled || code == Some("open_timeout") {
             self.board.stalled(&self.entry);
         }
         if code == Some("no_space") {
@@ -158,10 +175,10 @@ impl Supervisor {
     }
 
     /// The job as it is from now on.
-    fn last_word(&self, ended: Option<Ended>, cause: Option<Cause>, progress: &Progress) -> Job {
+    fn last_word(&self, ended: Option<Ended>, cause: Option<Cause>) -> Job {
         let mut job = self.entry.record();
         job.progress = self.entry.progress_over(&job.progress);
-        for warning in progress.warnings() {
+        for warning in self.entry.warnings() {
             if !job.warnings.contains(&warning) {
                 job.warnings.push(warning);
             }
@@ -185,7 +202,6 @@ impl Supervisor {
     /// Waits for a run that hangs, so that its place is free again when it has come back.
     fn leave_behind(&self, ended: &Receiver<Ended>) {
         tracing::error!("the run hangs in the system and is left behind; its place stays taken meanwhile");
-        self.board.hangs(&self.entry);
         let _ = ended.recv();
         tracing::info!("the run that hung has come back");
         self.board.came_back(&self.entry);

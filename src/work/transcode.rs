@@ -18,7 +18,7 @@ use crate::model::ladder;
 use crate::model::playlist::VideoRange;
 use crate::model::source::SourceFacts;
 use crate::model::timeline::Window;
-use crate::store::claim::{Claim, identity};
+use crate::store::claim::{Claim, Identity, identity};
 use crate::store::hls_dir::{HlsDir, VariantFacts};
 use crate::store::output::OutputFile;
 use std::collections::hash_map::DefaultHasher;
@@ -62,15 +62,26 @@ pub trait Follower {
     /// The plan is made; nothing was written yet.
     fn planned(&self, plan: &Plan);
 
+    /// Everything is encoded. What follows (syncing, checking, renaming) may be silent for long.
+    fn finishing(&self) {}
+
+    /// Asked just before the output gets its name: from then on it cannot be taken back.
+    ///
+    /// # Errors
+    /// Ends the run: nothing is published.
+    fn may_publish(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// The output is whole and is about to get its name; `identity` is the file's or folder's, which
     /// the rename keeps.
     ///
     /// # Errors
     /// Ends the run: nothing is published.
-    fn publishing(&self, identity: Option<(u64, u64)>) -> Result<()>;
+    fn publishing(&self, identity: Option<Identity>) -> Result<()>;
 
     /// What an earlier process has made is gone on with, at this segment.
-    fn goes_on_at(&self, segment: u64);
+    fn goes_on_at(&self, _segment: u64) {}
 
     /// Whether what there is of the output is to be kept for a later process when the run is
     /// cancelled.
@@ -119,7 +130,7 @@ impl Run<'_> {
     fn make_folder(&self, plan: &Plan, kind: SegmentType) -> Result<Made> {
         let output = self.claim_folder(plan, kind)?;
         match self.fill_folder(plan, &output) {
-            Ok(made) => output.publish().map(|()| made),
+            Ok(made) => output.publish(&|| self.follower.may_publish()).map(|()| made),
             Err(e) if e.is_cancelled() && self.follower.goes_on_later() => {
                 output.keep();
                 Err(e)
@@ -143,7 +154,8 @@ impl Run<'_> {
         let first = output.first_segment();
         if first > 0 {
             self.follower.goes_on_at(first);
-            progress.continues_at(plan.timeline.segment_time(first));
+            let frames = output.resumed().first().map_or(0, |done| done.frames);
+            progress.continues_at(plan.timeline.segment_time(first), frames);
             tracing::info!("goes on at segment {first}, {} s", plan.timeline.segment_time(first).to_f64());
         }
         let window = Window { first, end: None };
@@ -154,6 +166,7 @@ impl Run<'_> {
             let frames = if plan.video.is_some() { done.frames } else { 0 };
             outcome.count_earlier(rendition, frames, done.audio_packets);
         }
+        self.follower.finishing();
         let variants: Vec<_> = outcome.renditions.iter().map(variant).collect();
         output.finish(&variants)?;
         verify_hls(output.folder(), plan, &outcome, cancel, log)?;
@@ -173,11 +186,13 @@ impl Run<'_> {
         };
         let target = Target::File(output.path().to_owned());
         let outcome = pipeline::run(plan, Window::ALL, target, cancel, progress, log)?;
+        self.follower.finishing();
         verify_file(output.path(), plan, &outcome, cancel, log)?;
         let bytes = fs::metadata(output.path()).map_or(0, |facts| facts.len());
         cancel.check(Stage::Publish)?;
+        output.finish()?;
         self.follower.publishing(identity(output.path()))?;
-        output.publish()?;
+        output.publish(&|| self.follower.may_publish())?;
         Ok(Made { outcome, bytes })
     }
 }

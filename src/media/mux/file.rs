@@ -4,7 +4,7 @@ use super::{Awaits, MadeRendition, MuxItem, codec_strings, next};
 use crate::av::log::RunLog;
 use crate::av::output::{FileFormat, Output, OutputStream};
 use crate::av::{AvError, Packet, Parameters};
-use crate::base::cancel::QueueRx;
+use crate::base::cancel::{Cancel, QueueRx};
 use crate::base::error::{Error, Result, Stage};
 use crate::model::segment::{Segment, SegmentSink};
 use crate::model::track::{Sample, Tracks};
@@ -26,6 +26,8 @@ pub struct FileMux<'a> {
     pub awaits: Awaits,
     /// For libav's log lines.
     pub log: &'a RunLog,
+    /// The run's abort flag.
+    pub cancel: &'a Cancel,
 }
 
 #[derive(Default)]
@@ -102,8 +104,8 @@ impl FileMux<'_> {
             (tracks.video.is_some() || !self.awaits.video) && (tracks.audio.is_some() || !self.awaits.audio);
         if known && state.output.is_none() && !state.waiting.is_empty() {
             let streams = self.streams(tracks)?;
-            let output =
-                Output::create(self.path, self.format, streams, self.log).map_err(|e| self.failed(e))?;
+            let output = Output::create(self.path, self.format, streams, self.log, self.cancel)
+                .map_err(|e| self.failed(e))?;
             state.output = Some(output);
         }
         Ok(())

@@ -7,6 +7,7 @@
 use super::expected::{Found, FoundAudio, FoundVideo, TS_ORIGIN_90K, unwrap_33};
 use super::{Stop, fill};
 use crate::base::cancel::Cancel;
+use crate::base::error::Stage;
 use crate::base::time::Rational;
 use std::io::Read;
 
@@ -61,9 +62,7 @@ impl Walker {
         let mut segment = Segment { near_90k, ..Segment::default() };
         let mut buffer = vec![0; BATCH * PACKET_BYTES];
         loop {
-            if cancel.is_cancelled() {
-                return Err(Stop::Cancelled);
-            }
+            cancel.check(Stage::Verify).map_err(|_| Stop::Cancelled)?;
             let filled = fill(reader, &mut buffer)?;
             let (packets, rest) = buffer.get(..filled).unwrap_or_default().as_chunks::<PACKET_BYTES>();
             for bytes in packets {

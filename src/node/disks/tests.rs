@@ -164,18 +164,54 @@ fn a_place_that_takes_no_files_says_why() {
     assert!(why.starts_with("cannot create a file in /proc: "), "{why}");
 }
 
+fn proofs(folder: &Path) -> Vec<PathBuf> {
+    (0..PROOF_NAMES).map(|n| folder.join(format!("{TEMP_PREFIX}proof-{n}"))).collect()
+}
+
+fn leave(name: &Path, age: Duration) {
+    fs::write(name, b"theirs").unwrap();
+    File::options().write(true).open(name).unwrap().set_modified(SystemTime::now() - age).unwrap();
+}
+
 #[test]
-fn names_that_others_hold_are_left_alone() {
+fn what_others_are_proving_is_left_alone_and_what_they_have_left_is_removed() {
     let dir = tempfile::tempdir().unwrap();
-    let next = TempFile::beside(&dir.path().join("proof")).unwrap();
-    let name = next.path().file_name().unwrap().to_string_lossy().into_owned();
-    let number: u64 = name.split('-').nth(3).unwrap().parse().unwrap();
-    // Other tests take numbers too: some of these are next.
-    let taken: Vec<PathBuf> = (number..number + 8)
-        .map(|n| dir.path().join(name.replace(&format!("-{number}-"), &format!("-{n}-"))))
-        .collect();
-    taken.iter().for_each(|path| fs::write(path, b"theirs").unwrap());
+    let names = proofs(dir.path());
+    for (n, name) in names.iter().enumerate() {
+        leave(name, if n % 2 == 0 { PROOF_LEFT - 60_000 * MS } else { PROOF_LEFT + 1000 * MS });
+    }
     assert_eq!(prove_writing(dir.path()), Ok(()));
-    assert!(taken.iter().all(|path| fs::read(path).unwrap() == b"theirs"));
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 8);
+    assert!(names.iter().enumerate().all(|(n, name)| name.exists() == (n % 2 == 0)));
+    names.iter().for_each(|name| leave(name, MS));
+    let why = prove_writing(dir.path()).unwrap_err();
+    assert!(why.ends_with("every name is taken; remove old files named .sprocket-tmp-proof-*"), "{why}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), PROOF_NAMES);
+    // A clock that was ahead.
+    names.iter().for_each(|name| leave(name, PROOF_LEFT * 2));
+    File::open(&names[0]).unwrap().set_modified(SystemTime::now() + PROOF_LEFT * 2).unwrap();
+    assert_eq!(prove_writing(dir.path()), Ok(()));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+/// Another process that looks at the folder all the time sees no file with a byte in it.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_proof_has_no_name_any_more_when_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (proving, folder) = (Cancel::new(), dir.path());
+    let written = thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let long = |name: &PathBuf| fs::metadata(name).is_ok_and(|facts| facts.len() > 0);
+            let names = proofs(folder);
+            let mut seen = 0;
+            while proving.check(Stage::Plan).is_ok() {
+                seen += names.iter().filter(|name| long(name)).count();
+            }
+            seen
+        });
+        let proven = (0..300).filter(|_| prove_writing(folder).is_ok()).count();
+        proving.cancel();
+        (proven, watcher.join().unwrap())
+    });
+    assert_eq!((written, fs::read_dir(folder).unwrap().count()), ((300, 0), 0));
 }

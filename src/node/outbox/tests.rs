@@ -405,7 +405,7 @@ async fn the_real_journal_keeps_events_through_an_outage_and_a_restart() {
     shutdown.cancel();
     first.await.unwrap();
     let before = Ledger::next_sequence(&journal).await.unwrap();
-    journal.close();
+    journal.close(Duration::from_secs(3));
     drop(journal);
 
     let journal = Journal::open(folder.path()).unwrap();

@@ -43,7 +43,7 @@ fn a_file_is_one_jobs_until_it_ends() {
     assert_eq!((e.kind(), e.code()), (ErrorKind::Conflict, "output_in_use"));
     assert_eq!(discard("film-1", &target).unwrap_err().code(), "output_in_use");
     fs::write(output.path(), b"film").unwrap();
-    output.publish().unwrap();
+    output.publish(&|| Ok(())).unwrap();
     assert_eq!(names(target.parent().unwrap()), ["film.mp4"]);
     assert_eq!(discard("film-1", &target), Ok(false));
     drop(OutputFile::create_for(&claim(), &dir.path().join("c/film.mp4"), false).unwrap());
@@ -107,20 +107,4 @@ fn folders_above_are_never_more_than_there_are() {
     .unwrap();
     assert_eq!(discard("film-1", &target), Ok(true));
     assert_eq!(names(dir.path()), ["theirs"]);
-}
-
-#[test]
-fn a_removal_that_was_broken_off_is_completed() {
-    let dir = tempfile::tempdir().unwrap();
-    let target = dir.path().join("film");
-    fs::create_dir_all(gone_beside(&target).join("720p")).unwrap();
-    remove_output(&target).unwrap();
-    assert_eq!(names(dir.path()), Vec::<String>::new());
-    assert_ne!(gone_beside(&target), gone_beside(&dir.path().join("film2")));
-    fs::create_dir(&target).unwrap();
-    remove_output(&target).unwrap();
-    fs::write(&target, b"x").unwrap();
-    remove_output(&target).unwrap();
-    assert_eq!(names(dir.path()), Vec::<String>::new());
-    assert_eq!(remove_output(Path::new("/dev/null")).unwrap_err().code(), "output_not_ours");
 }

@@ -3,7 +3,7 @@
 
 use super::tests::{facts, fill, segment, set, tree};
 use super::*;
-use crate::store::claim::{discard, remove_output};
+use crate::store::claim::{Gone, Identity, discard, identity, remove_output};
 use crate::store::log::LOG;
 use std::os::unix::fs::symlink;
 
@@ -32,7 +32,7 @@ fn complete(output: &HlsDir) {
 fn make(target: &Path) {
     let output = create_for(target, 1, true).unwrap();
     complete(&output);
-    output.publish().unwrap();
+    output.publish(&|| Ok(())).unwrap();
 }
 
 /// As a process leaves it that is killed just before it would have published.
@@ -49,6 +49,85 @@ fn whole() -> std::collections::BTreeSet<String> {
 }
 
 #[test]
+fn whoever_has_the_last_word_is_asked_once_and_a_no_publishes_nothing() {
+    for before in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("a/film");
+        if before {
+            make(&target);
+        }
+        let (there, old) = (tree(dir.path()), identity(&target));
+        let output = create_for(&target, 1, true).unwrap();
+        complete(&output);
+        let (asked, no) = (std::cell::Cell::new(0), Error::internal(Stage::Publish, "no"));
+        let (temp, new) = (output.folder().to_owned(), identity(output.folder()));
+        let said = output.publish(&|| {
+            asked.set(asked.get() + 1);
+            assert!(new.is_some() && identity(&temp) == new && identity(&target) == old);
+            Err(no.clone())
+        });
+        assert_eq!((said, asked.get()), (Err(no), 1));
+        assert_eq!((tree(dir.path()), identity(&target)), (there, old));
+    }
+}
+
+#[test]
+fn what_comes_and_goes_while_somebody_has_the_last_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let (target, other) = (dir.path().join("film"), dir.path().join("other"));
+    // What was there is removed; what was not there has come.
+    for before in [true, false] {
+        make(if before { &target } else { &other });
+        let output = create_for(&target, 1, true).unwrap();
+        complete(&output);
+        let new = identity(output.folder());
+        let (from, to) = if before { (&target, &other) } else { (&other, &target) };
+        output.publish(&|| fs::rename(from, to).map_err(|e| io("rename", from, &e))).unwrap();
+        assert_eq!((identity(&target), tree(&target).len()), (new.clone(), whole().len() - 1));
+        assert_eq!(remove_output(&target, &new.unwrap()), Ok(Gone::Removed));
+        let _ = fs::remove_dir_all(&other);
+        assert_eq!(tree(dir.path()), set(&[]));
+    }
+    // Without leave nothing is replaced.
+    make(&other);
+    let output = create_for(&target, 1, false).unwrap();
+    complete(&output);
+    let theirs = identity(&other);
+    let said = output.publish(&|| fs::rename(&other, &target).map_err(|e| io("rename", &other, &e)));
+    assert_eq!((said.unwrap_err().code(), identity(&target)), ("output_exists", theirs));
+    assert_eq!(tree(dir.path()), whole());
+}
+
+/// A job publishes while what it is to replace is removed.
+#[test]
+fn a_removal_and_a_job_at_the_same_place_do_each_what_they_mean() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("film");
+    for round in 0..50 {
+        make(&target);
+        let old = identity(&target).unwrap();
+        let output = create_for(&target, 1, true).unwrap();
+        complete(&output);
+        let new = identity(output.folder());
+        let (start, started) = std::sync::mpsc::channel();
+        let place = &target;
+        let gone = std::thread::scope(|scope| {
+            let removal = scope.spawn(move || {
+                started.recv().unwrap();
+                remove_output(place, &old)
+            });
+            output.publish(&|| start.send(()).map_err(|e| Error::internal(Stage::Publish, e.to_string())))?;
+            removal.join().unwrap()
+        });
+        assert!(gone.is_ok(), "round {round}: {gone:?}");
+        assert_eq!(identity(&target), new, "round {round}: {gone:?}");
+        // It was looked at by the removal when the log was to go.
+        let _ = fs::remove_file(target.join(LOG));
+        assert_eq!(tree(dir.path()), whole(), "round {round}: {gone:?}");
+    }
+}
+
+#[test]
 fn a_whole_folder_without_its_name_is_gone_on_with() {
     let dir = tempfile::tempdir().unwrap();
     let target = dir.path().join("film");
@@ -58,7 +137,7 @@ fn a_whole_folder_without_its_name_is_gone_on_with() {
     assert_eq!(output.first_segment(), 2, "all but the last");
     assert_eq!(output.resumed(), [Done { frames: 192, audio_packets: 376 }; 2]);
     complete(&output);
-    output.publish().unwrap();
+    output.publish(&|| Ok(())).unwrap();
     assert_eq!(tree(dir.path()), whole());
 }
 
@@ -80,7 +159,7 @@ fn what_came_in_between_leaves_nothing_of_ours() {
     // What comes in between makes the rename fail.
     fs::create_dir_all(target.join("theirs")).unwrap();
     fs::write(target.join("theirs/x"), b"x").unwrap();
-    assert_eq!(output.publish().unwrap_err().code(), "output_exists");
+    assert_eq!(output.publish(&|| Ok(())).unwrap_err().code(), "output_exists");
     assert_eq!(tree(dir.path()), set(&["film/", "film/theirs/", "film/theirs/x"]));
 }
 
@@ -99,7 +178,7 @@ fn what_had_stepped_aside_comes_back_when_the_new_one_did_not_come() {
             assert!(target.join("480p/7.ts").exists() && !dir.path().join(ASIDE).exists());
             assert_eq!(output.first_segment(), 2);
             complete(&output);
-            output.publish().unwrap();
+            output.publish(&|| Ok(())).unwrap();
             assert_eq!(tree(dir.path()), whole());
         } else {
             assert_eq!(discard("film-1", &target), Ok(true));
@@ -157,11 +236,13 @@ fn an_output_with_a_log_is_ours_and_a_log_alone_is_not() {
     make(&target);
     assert_eq!(tree(dir.path()), whole());
     fs::write(target.join(LOG), b"").unwrap();
-    remove_output(&target).unwrap();
+    assert_eq!(remove_output(&target, &identity(&target).unwrap()), Ok(Gone::Removed));
     assert_eq!(tree(dir.path()), set(&[]));
     fs::create_dir(&target).unwrap();
     fs::write(target.join(LOG), b"").unwrap();
-    assert_eq!(remove_output(&target).unwrap_err().code(), "output_not_ours");
+    assert_eq!(identity(&target), None);
+    assert_eq!(remove_output(&target, &Identity { mtime_ns: 0, size_bytes: 0 }), Ok(Gone::Another));
+    assert_eq!(create_for(&target, 1, true).unwrap_err().code(), "output_not_ours");
 }
 
 #[test]
@@ -271,7 +352,7 @@ fn links_and_pipes_in_a_left_folder_are_neither_followed_nor_waited_for() {
         // All but the last that is known to be there.
         assert_eq!(output.first_segment(), first.saturating_sub(u64::from(n == 1)), "case {n}");
         complete(&output);
-        output.publish().unwrap();
+        output.publish(&|| Ok(())).unwrap();
         assert_eq!(tree(&target).len(), whole().len() - 1);
         assert_eq!((fs::read(theirs.join("0.ts")).unwrap(), temp.exists()), (b"mine".to_vec(), false));
         let _ = fs::remove_file(dir.path().join("1.ts"));
@@ -293,9 +374,9 @@ fn a_log_that_ends_anywhere_is_gone_on_with_as_far_as_it_says() {
         let output = create_for(&target, 1, true).unwrap();
         reached.insert(output.first_segment());
         complete(&output);
-        output.publish().unwrap();
+        output.publish(&|| Ok(())).unwrap();
         assert_eq!(tree(dir.path()), whole(), "cut at {length}");
-        remove_output(&target).unwrap();
+        assert_eq!(remove_output(&target, &identity(&target).unwrap()), Ok(Gone::Removed));
     }
     assert_eq!(reached.into_iter().collect::<Vec<_>>(), [0, 1, 2]);
 }

@@ -46,7 +46,7 @@ fn make(target: &Path, overwrite: bool) -> Result<()> {
     let output = create(target, overwrite, SegmentType::Ts)?;
     fill(&output, SegmentType::Ts);
     output.finish(&[facts(720), facts(480)])?;
-    output.publish()
+    output.publish(&|| Ok(()))
 }
 
 pub(super) fn tree(folder: &Path) -> BTreeSet<String> {
@@ -104,7 +104,7 @@ fn fmp4_has_init_segments_and_all_playlists_share_one_target_duration() {
     // A longer segment in one rendition only.
     output.sink().segment(Segment { end: Rational::new(20_512, 1000), ..segment(1, 3, 10) }).unwrap();
     output.finish(&[facts(720), facts(480)]).unwrap();
-    output.publish().unwrap();
+    output.publish(&|| Ok(())).unwrap();
     for name in ["720p", "480p"] {
         let text = fs::read_to_string(target.join(name).join(INDEX)).unwrap();
         assert!(text.contains("#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:9\n"), "{text}");
@@ -126,7 +126,7 @@ fn sound_alone_has_no_resolution() {
         video_range: None,
     };
     output.finish(&[sound]).unwrap();
-    output.publish().unwrap();
+    output.publish(&|| Ok(())).unwrap();
     let master = fs::read_to_string(target.join(MASTER)).unwrap();
     assert!(
         master.contains("BANDWIDTH=127873,AVERAGE-BANDWIDTH=127873,CODECS=\"mp4a.40.2\"\naudio/index.m3u8\n"),
@@ -173,12 +173,12 @@ fn an_earlier_output_is_replaced_whole() {
     let old = HlsDir::create(&target, false, SegmentType::Ts, vec!["old".into()]).unwrap();
     old.sink().segment(segment(0, 0, 10)).unwrap();
     old.finish(&[facts(240)]).unwrap();
-    old.publish().unwrap();
+    old.publish(&|| Ok(())).unwrap();
     let output = create(&target, true, SegmentType::Ts).unwrap();
     fill(&output, SegmentType::Ts);
     output.finish(&[facts(720), facts(480)]).unwrap();
     assert!(target.join("old/0.ts").exists(), "until the end the old one is there");
-    output.publish().unwrap();
+    output.publish(&|| Ok(())).unwrap();
     assert!(!target.join("old").exists() && target.join("720p/2.ts").exists());
     assert_eq!(tree(dir.path()).iter().filter(|n| n.starts_with(TEMP_PREFIX)).count(), 0);
 }
@@ -218,7 +218,7 @@ fn what_comes_in_between_is_kept() {
     output.finish(&[facts(720), facts(480)]).unwrap();
     fs::create_dir(&target).unwrap();
     fs::write(target.join("theirs"), b"x").unwrap();
-    assert_eq!(output.publish().unwrap_err().code(), "output_not_ours");
+    assert_eq!(output.publish(&|| Ok(())).unwrap_err().code(), "output_not_ours");
     assert_eq!(tree(dir.path()), set(&["film/", "film/theirs"]));
 }
 
@@ -268,7 +268,7 @@ fn two_at_once_for_the_same_target_do_not_meet_before_publishing() {
         fill(output, SegmentType::Ts);
         output.finish(&[facts(720), facts(480)]).unwrap();
     }
-    a.publish().unwrap();
-    assert_eq!(b.publish().unwrap_err().code(), "output_exists");
+    a.publish(&|| Ok(())).unwrap();
+    assert_eq!(b.publish(&|| Ok(())).unwrap_err().code(), "output_exists");
     assert_eq!(entries(dir.path()).unwrap().len(), 1);
 }

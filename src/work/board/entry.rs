@@ -5,7 +5,7 @@
 //! writing it is the caller's.
 
 use crate::base::cancel::Cancel;
-use crate::base::error::Error;
+use crate::base::error::{Error, Result, Stage};
 use crate::config::paths::RootId;
 use crate::media::progress::Progress;
 use crate::model::record::{Job, JobProgress, JobState};
@@ -25,6 +25,30 @@ pub enum Cause {
     Stalled(Error),
 }
 
+/// Where a run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// The source is looked for and its headers are read.
+    #[default]
+    Opening,
+    /// It is transcoded.
+    Working,
+    /// Everything is encoded; what is left (syncing, checking, renaming) may be silent for long.
+    Finishing,
+}
+
+/// Who has the last word on the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Word {
+    /// Nobody yet.
+    #[default]
+    Open,
+    /// The run: it is about to publish.
+    Run,
+    /// The supervisor: it has given the run up.
+    Supervisor,
+}
+
 /// A live job.
 #[derive(Debug)]
 pub struct Entry {
@@ -38,6 +62,9 @@ pub struct Entry {
     job: Mutex<Job>,
     /// Of the run; `None` before it begins.
     progress: Mutex<Option<Arc<Progress>>>,
+    phase: Mutex<Phase>,
+    /// Who has the last word on the output: see [`Entry::may_publish`].
+    word: Mutex<Word>,
     /// Its end is about to be written.
     ending: AtomicBool,
     /// How many changes of state it has had.
@@ -58,6 +85,8 @@ impl Entry {
             changes: watch::Sender::new(job.last_change().number),
             job: Mutex::new(job),
             progress: Mutex::default(),
+            phase: Mutex::default(),
+            word: Mutex::default(),
             ending: AtomicBool::new(false),
         }
     }
@@ -123,6 +152,47 @@ impl Entry {
     /// Its run has begun.
     pub fn runs(&self, progress: Arc<Progress>) {
         *lock(&self.progress) = Some(progress);
+        self.reaches(Phase::Opening);
+    }
+
+    /// Its run has come so far.
+    pub fn reaches(&self, phase: Phase) {
+        *lock(&self.phase) = phase;
+    }
+
+    /// Where its run is.
+    pub fn phase(&self) -> Phase {
+        *lock(&self.phase)
+    }
+
+    /// Asked by the run just before its output gets its name. A job that was cancelled, or that its
+    /// supervisor has given up, publishes nothing.
+    ///
+    /// # Errors
+    /// `cancelled`.
+    pub fn may_publish(&self) -> Result<()> {
+        self.cancel.check(Stage::Publish)?;
+        let mut word = lock(&self.word);
+        if *word == Word::Supervisor {
+            return Err(Error::cancelled(Stage::Publish));
+        }
+        *word = Word::Run;
+        Ok(())
+    }
+
+    /// The supervisor wants to end the job without waiting for its run any longer; not granted when the
+    /// run is just publishing.
+    pub fn give_up(&self) -> bool {
+        let mut word = lock(&self.word);
+        if *word == Word::Open {
+            *word = Word::Supervisor;
+        }
+        *word == Word::Supervisor
+    }
+
+    /// What the run wants whoever asked to know.
+    pub fn warnings(&self) -> Vec<String> {
+        lock(&self.progress).as_ref().map(|progress| progress.warnings()).unwrap_or_default()
     }
 
     /// Its end is about to be written: from now on it is not told as running.
@@ -192,6 +262,20 @@ mod tests {
         entry.stop(Cause::Stopping);
         assert_eq!(entry.cause(), Some(Cause::Cancelled));
         assert!(entry.cancel().is_cancelled());
+    }
+
+    #[test]
+    fn either_the_run_publishes_or_the_supervisor_gives_it_up() {
+        let publishes = entry();
+        publishes.may_publish().unwrap();
+        assert!(!publishes.give_up());
+        publishes.may_publish().unwrap();
+        let given_up = entry();
+        assert!(given_up.give_up() && given_up.give_up());
+        assert!(given_up.may_publish().unwrap_err().is_cancelled());
+        let cancelled = entry();
+        cancelled.stop(Cause::Cancelled);
+        assert!(cancelled.may_publish().unwrap_err().is_cancelled());
     }
 
     #[test]

@@ -57,6 +57,33 @@ pub(in crate::work) fn target(paths: &PathMap, document: &JobDocument) -> Result
     Ok(target)
 }
 
+/// Where an ended job's output lies, with its links resolved. May hang with the disk.
+pub(super) fn published_target(paths: &PathMap, document: &JobDocument) -> Result<PathBuf> {
+    let target = target(paths, document).map_err(|e| {
+        let message = format!("the job's output lies outside of what this node has now: {}", e.message());
+        Error::new(ErrorKind::Conflict, "output_not_ours", Stage::Publish, message)
+            .hint("remove it by hand, or give the node its earlier paths.output again")
+    })?;
+    confined(paths, &target).map_err(|e| match e.kind() {
+        ErrorKind::NotFound => silent(),
+        _ => e,
+    })
+}
+
+/// Something else lies in the place of a job's output.
+pub(super) fn replaced(id: &str) -> Error {
+    let message = format!("what lies in the place of the output of job {id} is not what the job published");
+    Error::new(ErrorKind::Conflict, "output_not_ours", Stage::Publish, message)
+        .hint("another job has replaced it, or somebody has changed it; remove it by hand if you mean it")
+}
+
+/// The file system of the output does not answer.
+pub(super) fn silent() -> Error {
+    let message = "the file system that outputs go to does not answer";
+    Error::new(ErrorKind::Unavailable, "output_not_answering", Stage::Publish, message)
+        .hint("check the disk or network mount of paths.output")
+}
+
 fn refuse(uri: &str, why: &str, hint: &str) -> Error {
     let message = format!("{} {why}", uri.escape_debug());
     Error::new(ErrorKind::Usage, "bad_output", Stage::Plan, message).hint(hint)
@@ -76,10 +103,10 @@ fn fault(pointer: &str, e: &Error) -> DocumentFault {
     DocumentFault { pointer: pointer.into(), message: format!("{}{hint}", e.message()) }
 }
 
-/// The target with its links resolved, and whether something lies there. May hang with the disk.
-pub(super) fn look(paths: &PathMap, target: &Path) -> Result<(PathBuf, bool)> {
+/// Whether something lies at the target, once its links are resolved. May hang with the disk.
+pub(super) fn look(paths: &PathMap, target: &Path) -> Result<bool> {
     let real = confined(paths, target)?;
-    let taken = match fs::symlink_metadata(&real) {
+    Ok(match fs::symlink_metadata(&real) {
         Ok(facts) if facts.is_dir() => {
             let mut entries =
                 fs::read_dir(&real).map_err(|e| Error::io(Stage::Plan, "read the folder", &real, &e))?;
@@ -88,8 +115,7 @@ pub(super) fn look(paths: &PathMap, target: &Path) -> Result<(PathBuf, bool)> {
         Ok(_) => true,
         Err(e) if e.kind() == IoKind::NotFound => false,
         Err(e) => return Err(Error::io(Stage::Plan, "look at", &real, &e)),
-    };
-    Ok((real, taken))
+    })
 }
 
 /// A path under the output with its links resolved. May hang with the disk.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// Runs that did not come back when they were stopped, beyond which no other is started: each holds
 /// threads and memory.
-const MAX_HANGING: usize = 16;
+pub const MAX_HANGING: usize = 16;
 /// Weight of the newest job in how long a job typically takes.
 const NEWEST: f64 = 0.3;
 
@@ -97,6 +97,13 @@ impl State {
         let _ = self.waiting.restore(entry.id(), entry.priority(), entry.clone());
     }
 
+    /// As [`State::enter`], unless the job is live already.
+    pub fn enter_if_new(&mut self, entry: Arc<Entry>) {
+        if !self.live.contains_key(entry.id()) && !self.entering.contains_key(entry.id()) {
+            self.enter(entry);
+        }
+    }
+
     /// Takes the job that starts next, into a slot.
     pub fn next(&mut self, slots: u32) -> Option<Arc<Entry>> {
         let full = self.running.len() >= usize::try_from(slots).unwrap_or(usize::MAX);
@@ -152,6 +159,11 @@ impl State {
     /// A run that hung has come back.
     pub fn came_back(&mut self, id: &str) {
         self.hanging.remove(id);
+    }
+
+    /// Runs that hang.
+    pub fn hanging(&self) -> usize {
+        self.hanging.len()
     }
 
     /// Whether a root answers. Jobs that read from one that does not stay in the queue.

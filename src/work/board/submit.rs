@@ -6,8 +6,9 @@
 
 use super::entry::Entry;
 use super::places::{self, Places};
+use super::state::State;
 use super::{Board, broke_off, restore};
-use crate::base::error::{Error, ErrorKind, Result, Stage};
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::model::document::{DocumentFault, JobDocument};
 use crate::model::record::{Job, JobState};
 use crate::work::admission::{Refusal, Verdict, decide};
@@ -16,7 +17,6 @@ use jiff::Timestamp;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout;
 use uuid::Uuid;
 
 /// How long the output's file system may take to say what lies in a place.
@@ -74,9 +74,20 @@ impl Board {
         if named && let Known::Job(job) = self.known(&id).await? {
             return self.again(*job, &document);
         }
-        self.admit()?;
-        let places = self.free_place(places, &document).await?;
-        self.reserve(&id, &places)?;
+        match self.take_new(&id, places, document.clone()).await {
+            // It may have come twice at the same moment, and the other was faster.
+            Err(refused) if named => match self.known(&id).await? {
+                Known::Job(job) => self.again(*job, &document),
+                Known::Nothing => Err(refused),
+            },
+            taken => taken,
+        }
+    }
+
+    async fn take_new(&self, id: &str, places: Places, document: JobDocument) -> Result<Submitted, NotTaken> {
+        self.admit(|_| Ok(()))?;
+        self.check_place(&places.target, document.overwrite).await?;
+        self.admit(|state| reserve(state, id, &places.target))?;
         // In a task of its own: whoever asked may go away in the middle.
         let board = self.clone();
         tokio::spawn(async move { board.keep(document, places).await }).await.map_err(broke_off)?
@@ -113,21 +124,23 @@ impl Board {
         Ok(Submitted::Same(Box::new(job)))
     }
 
-    fn adopt(&self, job: &Job) {
-        match restore::entry(self.paths(), Live { job: job.clone(), deaths: 0, suspect: false }) {
-            Ok(entry) => {
-                self.state().enter(Arc::new(entry));
-                self.start_some();
-            }
-            Err(e) => tracing::error!(job = job.id(), "job {} cannot wait: {e}", job.id()),
+    /// Lets a job wait that is kept and that nobody knows of; whether it does now.
+    pub(super) fn adopt(&self, job: &Job) -> bool {
+        let adopted = restore::entry(self.paths(), Live { job: job.clone(), deaths: 0, suspect: false });
+        let adopted = adopted.map(|entry| self.state().enter_if_new(Arc::new(entry)));
+        if let Err(e) = &adopted {
+            tracing::error!(job = job.id(), "job {} cannot wait: {e}", job.id());
         }
+        self.start_some();
+        adopted.is_ok()
     }
 
-    fn admit(&self) -> Result<(), NotTaken> {
+    /// Decides, and does `then` under the same lock, so that nobody comes between.
+    fn admit(&self, then: impl FnOnce(&mut State) -> Result<(), NotTaken>) -> Result<(), NotTaken> {
         let node = self.surroundings().facts();
         let mut state = self.state();
         match decide(&state.facts(self.limits(), node)) {
-            Verdict::Accept => Ok(()),
+            Verdict::Accept => then(&mut state),
             Verdict::Refuse(refusal) => {
                 state.sums.refused += 1;
                 Err(NotTaken::Refused(refusal))
@@ -135,41 +148,23 @@ impl Board {
         }
     }
 
-    /// Asks the disk, off the runtime and with a limit.
-    async fn free_place(&self, places: Places, document: &JobDocument) -> Result<Places, NotTaken> {
-        let (paths, target) = (self.paths().clone(), places.target.clone());
-        let look = tokio::task::spawn_blocking(move || places::look(&paths, &target));
-        let Ok(looked) = timeout(LOOK_LIMIT, look).await else {
-            return Err(silent(&places.target).into());
-        };
-        let (real, taken) = looked.map_err(broke_off)?.map_err(|e| match e.kind() {
-            ErrorKind::Usage => NotTaken::Faults(vec![DocumentFault {
-                pointer: "/output".into(),
-                message: e.message().to_owned(),
-            }]),
+    /// Asks the disk whether the place is free.
+    async fn check_place(&self, target: &Path, overwrite: bool) -> Result<(), NotTaken> {
+        let (paths, place) = (self.paths().clone(), target.to_owned());
+        let looked = self.on_disk(LOOK_LIMIT, move || places::look(&paths, &place)).await;
+        let taken = looked.map_err(|e| match e.kind() {
+            ErrorKind::Usage => {
+                let message = e.message().to_owned();
+                NotTaken::Faults(vec![DocumentFault { pointer: "/output".into(), message }])
+            }
             _ => e.into(),
         })?;
-        if taken && !document.overwrite {
-            let there = self.paths().to_uri(&places.target).unwrap_or_else(|| real.display().to_string());
-            let message = format!("{there} exists already (choose another output, or set overwrite)");
-            return Err(NotTaken::Conflict { code: "output_exists", message });
+        if !taken || overwrite {
+            return Ok(());
         }
-        Ok(Places { target: real, ..places })
-    }
-
-    /// Admission again, since time has passed, and the place: from now on both are this job's.
-    fn reserve(&self, id: &str, places: &Places) -> Result<(), NotTaken> {
-        self.admit()?;
-        let mut state = self.state();
-        if state.is_entering(id) || state.live(id).is_some() {
-            return Err(id_conflict(id));
-        }
-        if let Some(other) = state.writes_to(&places.target) {
-            let message = format!("job {other} writes to the same place (choose another output, or wait)");
-            return Err(NotTaken::Conflict { code: "output_in_use", message });
-        }
-        state.reserve(id, &places.target);
-        Ok(())
+        let there = self.paths().to_uri(target).unwrap_or_else(|| target.display().to_string());
+        let message = format!("{there} exists already (choose another output, or set overwrite)");
+        Err(NotTaken::Conflict { code: "output_exists", message })
     }
 
     /// Writes the job down and lets it wait.
@@ -217,8 +212,15 @@ fn id_conflict(id: &str) -> NotTaken {
     NotTaken::Conflict { code: "id_conflict", message }
 }
 
-fn silent(target: &Path) -> Error {
-    let message = format!("{} was not looked at within {LOOK_LIMIT:?}", target.display());
-    Error::new(ErrorKind::Timeout, "output_not_answering", Stage::Plan, message)
-        .hint("check the disk or network mount that outputs go to")
+/// From now on id and place are this job's.
+fn reserve(state: &mut State, id: &str, target: &Path) -> Result<(), NotTaken> {
+    if state.is_entering(id) || state.live(id).is_some() {
+        return Err(id_conflict(id));
+    }
+    if let Some(other) = state.writes_to(target) {
+        let message = format!("job {other} writes to the same place (choose another output, or wait)");
+        return Err(NotTaken::Conflict { code: "output_in_use", message });
+    }
+    state.reserve(id, target);
+    Ok(())
 }

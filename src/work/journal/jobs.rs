@@ -7,7 +7,7 @@
 use super::fault::{Fault, STAGE, internal};
 use super::{Accepted, Live, Page};
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::model::record::{Job, JobState};
+use crate::model::record::{Job, JobState, Outputs};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -18,6 +18,9 @@ pub(super) struct Stored {
     priority: i64,
     created_ms: i64,
     ended_ms: Option<i64>,
+    has_output: bool,
+    /// Of its last change.
+    number: u64,
     record: String,
 }
 
@@ -39,6 +42,8 @@ impl Stored {
             priority: record.get("priority").and_then(serde_json::Value::as_i64).unwrap_or(0),
             created_ms: job.created_at.as_millisecond(),
             ended_ms: ended.map(Timestamp::as_millisecond),
+            has_output: job.outputs != Outputs::default(),
+            number: job.last_change().number,
             record: serde_json::to_string(&record).map_err(refuse)?,
         })
     }
@@ -62,10 +67,17 @@ pub(super) fn accept(db: &Connection, new: &Stored) -> Result<Accepted, Fault> {
 }
 
 fn insert(db: &Connection, job: &Stored) -> Result<(), Fault> {
-    let sql = "INSERT INTO jobs (id, state, priority, created_ms, ended_ms, record) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    let values = params![job.id, job.state.as_str(), job.priority, job.created_ms, job.ended_ms, job.record];
-    db.prepare_cached(sql)?.execute(values)?;
+    let sql = "INSERT INTO jobs (id, state, priority, created_ms, ended_ms, has_output, record) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    db.prepare_cached(sql)?.execute(params![
+        job.id,
+        job.state.as_str(),
+        job.priority,
+        job.created_ms,
+        job.ended_ms,
+        job.has_output,
+        job.record
+    ])?;
     Ok(())
 }
 
@@ -75,23 +87,36 @@ fn same_document(old: &Job, new: &Stored) -> bool {
     serde_json::from_str::<Job>(&new.record).is_ok_and(|new| new.document == old.document)
 }
 
-/// Replaces the record of a job.
+/// Replaces the record of a job. Returns whether that is news, or the journal had the same change
+/// before: then its event was put into the outbox with it.
 ///
 /// # Errors
-/// `internal` for a job that is not there and for a move that its state may not make. To write a job
-/// again in the state that it has is no move.
-pub(super) fn change(db: &Connection, job: &Stored) -> Result<(), Fault> {
-    let mut find = db.prepare_cached("SELECT state FROM jobs WHERE id = ?1")?;
-    let before: Option<String> = find.query_row([&job.id], |row| row.get(0)).optional()?;
-    let before = before.ok_or_else(|| unknown(&job.id))?;
+/// `job_gone` for a job that is not there; `internal` for a move that its state may not make. To write a
+/// job again in the state that it has is no move.
+pub(super) fn change(db: &Connection, job: &Stored) -> Result<bool, Fault> {
+    let (before, number) = standing(db, job)?.ok_or_else(|| gone(&job.id))?;
     let known = JobState::from_word(&before);
     if !known.is_some_and(|before| before == job.state || before.may_become(job.state)) {
         return Err(internal(format!("job {} cannot go from {before} to {}", job.id, job.state)).into());
     }
-    let sql = "UPDATE jobs SET state = ?2, priority = ?3, ended_ms = ?4, record = ?5 WHERE id = ?1";
-    let values = params![job.id, job.state.as_str(), job.priority, job.ended_ms, job.record];
+    let sql = "UPDATE jobs SET state = ?2, priority = ?3, ended_ms = ?4, has_output = ?5, record = ?6 \
+               WHERE id = ?1";
+    let values = params![job.id, job.state.as_str(), job.priority, job.ended_ms, job.has_output, job.record];
     db.prepare_cached(sql)?.execute(values)?;
-    Ok(())
+    Ok(number != Some(job.number))
+}
+
+/// The word for the state of the job of that id, and when that is the same state, the number of the
+/// change that brought it there.
+fn standing(db: &Connection, job: &Stored) -> Result<Option<(String, Option<u64>)>, Fault> {
+    let mut find = db.prepare_cached("SELECT id, record, state FROM jobs WHERE id = ?1")?;
+    let look = |row: &Row<'_>| {
+        let state: String = row.get(2)?;
+        // Most changes are moves: for those the record need not be read.
+        let same = (state == job.state.as_str()).then(|| readable(row)).flatten();
+        Ok((state, same.map(|same| same.last_change().number)))
+    };
+    Ok(find.query_row([&job.id], look).optional()?)
 }
 
 /// The job of that id.
@@ -123,17 +148,31 @@ pub(super) fn list(db: &Connection, page: &Page) -> Result<Vec<Job>, Fault> {
     collect(rows, page.limit)
 }
 
-/// Ended jobs that ended before and have an output, the oldest end first.
+/// Ended jobs that ended before and have an output, the oldest end first; those behind the job `after`,
+/// if that is there.
 pub(super) fn outputs_ended_before(
     db: &Connection,
     before: Timestamp,
+    after: Option<&str>,
     limit: usize,
 ) -> Result<Vec<Job>, Fault> {
-    let sql = "SELECT id, record FROM jobs WHERE ended_ms < ?1 AND json_valid(record) \
-               AND json_extract(record, '$.outputs') <> '{}' ORDER BY ended_ms, number";
-    let mut find = db.prepare_cached(sql)?;
-    let rows = find.query_map([before.as_millisecond()], |row| Ok(readable(row)))?;
+    let seen = after.map_or(Ok(None), |id| end_of(db, id))?;
+    let (ended_ms, number) = seen.unwrap_or((i64::MIN, i64::MIN));
+    let mut find = db.prepare_cached(OUTPUTS_ENDED_BEFORE)?;
+    let rows = find.query_map(params![before.as_millisecond(), ended_ms, number], |row| Ok(readable(row)))?;
     collect(rows, limit)
+}
+
+/// By an index alone, up to the records that are returned: most ended jobs of a node have no output any
+/// more, or one that is not due.
+pub(super) const OUTPUTS_ENDED_BEFORE: &str = "SELECT id, record FROM jobs \
+    WHERE has_output = 1 AND ended_ms < ?1 AND (ended_ms, number) > (?2, ?3) ORDER BY ended_ms, number";
+
+/// When the job of that id ended, and its place among those that ended then.
+fn end_of(db: &Connection, id: &str) -> Result<Option<(i64, i64)>, Fault> {
+    let sql = "SELECT ended_ms, number FROM jobs WHERE id = ?1 AND ended_ms IS NOT NULL";
+    let mut find = db.prepare_cached(sql)?;
+    Ok(find.query_row([id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
 }
 
 /// The first `limit` that can be read.
@@ -163,17 +202,20 @@ pub(super) fn live(db: &Connection) -> Result<Vec<Live>, Fault> {
 pub(super) fn blame(db: &Connection, id: &str, deaths: u32, suspect: bool) -> Result<(), Fault> {
     let mut update = db.prepare_cached("UPDATE jobs SET deaths = ?2, suspect = ?3 WHERE id = ?1")?;
     if update.execute(params![id, deaths, suspect])? == 0 {
-        return Err(unknown(id).into());
+        return Err(gone(id).into());
     }
     Ok(())
 }
 
 /// Removes up to `limit` jobs that ended before and have nothing left to tell, with the small facts
-/// about them (named `WORD.ID`). Returns how many.
-pub(super) fn forget(db: &Connection, before: Timestamp, limit: i64) -> Result<u64, Fault> {
-    let sql = "DELETE FROM jobs WHERE number IN (SELECT number FROM jobs WHERE ended_ms < ?1 AND NOT EXISTS \
-               (SELECT 1 FROM outbox WHERE outbox.job = jobs.id AND outbox.set_aside_ms IS NULL) LIMIT ?2) \
-               RETURNING id";
+/// about them (named `WORD.ID`). With `keep_outputs`, only those without an output. Returns how many.
+pub(super) fn forget(
+    db: &Connection,
+    before: Timestamp,
+    keep_outputs: bool,
+    limit: i64,
+) -> Result<u64, Fault> {
+    let sql = if keep_outputs { FORGET_WITHOUT_OUTPUT } else { FORGET };
     let mut remove = db.prepare_cached(sql)?;
     let gone = remove.query_map(params![before.as_millisecond(), limit], |row| row.get::<_, String>(0))?;
     let gone = gone.collect::<rusqlite::Result<Vec<_>>>()?;
@@ -182,6 +224,15 @@ pub(super) fn forget(db: &Connection, before: Timestamp, limit: i64) -> Result<u
     }
     Ok(gone.len() as u64)
 }
+
+pub(super) const FORGET: &str = "DELETE FROM jobs WHERE number IN (SELECT number FROM jobs WHERE ended_ms < ?1 \
+    AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.job = jobs.id AND outbox.set_aside_ms IS NULL) \
+    LIMIT ?2) RETURNING id";
+/// Of its own, so that the jobs that stay for their outputs, which only grow in number, are not looked at.
+pub(super) const FORGET_WITHOUT_OUTPUT: &str = "DELETE FROM jobs WHERE number IN (SELECT number FROM jobs \
+    WHERE has_output = 0 AND ended_ms < ?1 \
+    AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.job = jobs.id AND outbox.set_aside_ms IS NULL) \
+    LIMIT ?2) RETURNING id";
 
 fn number(db: &Connection, id: &str) -> Result<Option<i64>, Fault> {
     let mut find = db.prepare_cached("SELECT number FROM jobs WHERE id = ?1")?;
@@ -202,8 +253,10 @@ fn readable(row: &Row<'_>) -> Option<Job> {
     None
 }
 
-fn unknown(id: &str) -> Error {
-    internal(format!("job {id} is not in the journal"))
+fn gone(id: &str) -> Error {
+    let message = format!("job {id} is not in the journal: it ended long ago and has been forgotten");
+    Error::new(ErrorKind::NotFound, "job_gone", STAGE, message)
+        .hint("submit it again if it is still wanted; limits.history says how long ended jobs stay")
 }
 
 fn unreadable(id: &str) -> Error {

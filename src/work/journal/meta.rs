@@ -20,6 +20,22 @@ pub(super) fn get(db: &Connection, key: &str) -> Result<Option<String>, Fault> {
     Ok(find.query_row([key], |row| row.get(0)).optional()?)
 }
 
+/// All whose name begins so, by name.
+pub(super) fn beginning_with(db: &Connection, prefix: &str) -> Result<Vec<(String, String)>, Fault> {
+    // No pattern: a name may hold what a pattern takes for a wildcard.
+    let mut find = db.prepare_cached("SELECT key, value FROM meta WHERE key >= ?1 ORDER BY key")?;
+    let mut rows = find.query([prefix])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let key: String = row.get(0)?;
+        if !key.starts_with(prefix) {
+            break;
+        }
+        found.push((key, row.get(1)?));
+    }
+    Ok(found)
+}
+
 /// Sets the text of that name, or removes it.
 pub(super) fn set(db: &Connection, key: &str, value: Option<&str>) -> Result<(), Fault> {
     match value {
@@ -35,7 +51,8 @@ pub(super) fn set(db: &Connection, key: &str, value: Option<&str>) -> Result<(),
     Ok(())
 }
 
-/// What the rooms above note about a job, as `WORD.ID`.
+/// What the rooms above note about a job, as `WORD.ID`, and what means nothing without it. Not among them
+/// is `tidy.ID`: what it names still lies on a disk when the job has been forgotten.
 const OF_JOBS: [&str; 2] = ["published", "cancelled"];
 
 /// Removes the facts about a job.

@@ -1,20 +1,47 @@
 //! Any sequence of calls, restarts among them, against the simplest thing that could be right.
 
-use super::tests::{all, at, ids, job, moved};
+use super::tests::{all, at, ids, job, moved, with_output};
 use super::*;
+use crate::model::record::{Outputs, StateChange};
 use proptest::prelude::*;
 use serde_json::json;
 
 #[derive(Clone, Debug)]
 enum Call {
     Accept(u8, bool),
-    Change(u8, JobState, i64, bool),
+    /// With its event, or not; and how often the process died of it, if that is told too.
+    Change(Change, bool, Option<u32>),
     Blame(u8, u32),
     Deliver,
     SetAside,
-    Forget(i64),
+    Forget(i64, bool),
+    Outputs(i64, Option<u8>, usize),
     List(Option<JobState>, usize, Option<u8>),
     Restart,
+}
+
+/// A job as it is to be: in a state, ended then, by its change of that number, with an output or not.
+#[derive(Clone, Debug)]
+struct Change {
+    id: u8,
+    to: JobState,
+    ended_ms: i64,
+    number: u64,
+    has_output: bool,
+}
+
+impl Change {
+    fn job(&self) -> Job {
+        let mut job = moved(&job(&name(self.id)), self.to, self.ended_ms);
+        job.history = vec![StateChange { number: self.number, state: self.to, at: at(0) }];
+        if self.has_output { with_output(job) } else { job }
+    }
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let state = proptest::sample::select(&JobState::ALL[..]);
+    (0..6u8, state, 0..20i64, 1..3u64, any::<bool>())
+        .prop_map(|(id, to, ended_ms, number, has_output)| Change { id, to, ended_ms, number, has_output })
 }
 
 fn call() -> impl Strategy<Value = Call> {
@@ -22,11 +49,14 @@ fn call() -> impl Strategy<Value = Call> {
     let id = || 0..6u8;
     prop_oneof![
         4 => (id(), any::<bool>()).prop_map(|(id, event)| Call::Accept(id, event)),
-        8 => (id(), state(), 0..20i64, any::<bool>()).prop_map(|(id, to, ms, event)| Call::Change(id, to, ms, event)),
+        8 => (change(), any::<bool>(), proptest::option::weighted(0.2, 0..3u32))
+            .prop_map(|(change, event, deaths)| Call::Change(change, event, deaths)),
         1 => (id(), 0..3u32).prop_map(|(id, deaths)| Call::Blame(id, deaths)),
         3 => Just(Call::Deliver),
         1 => Just(Call::SetAside),
-        1 => (0..20i64).prop_map(Call::Forget),
+        1 => (0..20i64, any::<bool>()).prop_map(|(before, keep)| Call::Forget(before, keep)),
+        2 => (0..22i64, proptest::option::of(id()), 0..4usize)
+            .prop_map(|(before, after, limit)| Call::Outputs(before, after, limit)),
         2 => (proptest::option::of(state()), 0..4usize, proptest::option::of(id()))
             .prop_map(|(state, limit, after)| Call::List(state, limit, after)),
         1 => Just(Call::Restart),
@@ -61,11 +91,39 @@ impl Model {
         due.map(|(_, event)| event.clone()).collect()
     }
 
-    fn forget(&mut self, before: i64) -> u64 {
+    fn change(&mut self, job: &Job, event: Option<Value>, deaths: Option<u32>) -> bool {
+        let may = |live: &Live| live.job.state == job.state || live.job.state.may_become(job.state);
+        let Some(live) = self.find(job.id()).filter(|live| may(live)) else { return false };
+        let change = |job: &Job| (job.state, job.last_change().number);
+        let is_news = change(&live.job) != change(job);
+        live.job = job.clone();
+        if let Some(deaths) = deaths {
+            (live.deaths, live.suspect) = (deaths, deaths > 1);
+        }
+        self.keep(job.id(), event.filter(|_| is_news));
+        true
+    }
+
+    fn outputs(&self, before: i64, after: Option<&str>, limit: usize) -> Vec<&str> {
+        let places = self.jobs.iter().enumerate();
+        let places = places.filter_map(|(n, live)| Some((live.job.ended_at?, n, &live.job)));
+        let seen = places.clone().find(|(_, _, job)| Some(job.id()) == after).map(|(ended, n, _)| (ended, n));
+        let mut due: Vec<_> = places
+            .filter(|(ended, n, job)| {
+                let is_due = *ended < at(before) && job.outputs != Outputs::default();
+                is_due && seen.is_none_or(|seen| (*ended, *n) > seen)
+            })
+            .collect();
+        due.sort_by_key(|(ended, n, _)| (*ended, *n));
+        due.into_iter().map(|(_, _, job)| job.id()).take(limit).collect()
+    }
+
+    fn forget(&mut self, before: i64, keep_outputs: bool) -> u64 {
         let events = &self.events;
         let goes = |live: &Live| {
             let ended = live.job.ended_at.is_some_and(|ended| ended < at(before));
-            ended && !events.iter().any(|(job, _)| job == live.job.id())
+            let stays = keep_outputs && live.job.outputs != Outputs::default();
+            ended && !stays && !events.iter().any(|(job, _)| job == live.job.id())
         };
         let had = self.jobs.len();
         self.jobs.retain(|live| !goes(live));
@@ -107,16 +165,13 @@ fn make(call: Call, journal: &mut Journal, model: &mut Model, dir: &Path) {
             }
             assert_eq!(found, expected);
         }
-        Call::Change(id, to, ms, event) => {
-            let (changed, event) = (moved(&job(&name(id)), to, ms), model.event(event));
-            let done = journal.change_blocking(changed.clone(), event.clone()).is_ok();
-            let may = |live: &Live| live.job.state == to || live.job.state.may_become(to);
-            let expected =
-                model.find(changed.id()).filter(|live| may(live)).map(|live| live.job = changed.clone());
-            if expected.is_some() {
-                model.keep(changed.id(), event);
-            }
-            assert_eq!(done, expected.is_some());
+        Call::Change(change, event, deaths) => {
+            let (job, event) = (change.job(), model.event(event));
+            let done = match deaths {
+                None => journal.change_blocking(job.clone(), event.clone()),
+                Some(deaths) => journal.sentence_blocking(job.clone(), event.clone(), deaths, deaths > 1),
+            };
+            assert_eq!(done.is_ok(), model.change(&job, event, deaths));
         }
         Call::Blame(id, deaths) => {
             let done = journal.blame_blocking(&name(id), deaths, deaths > 1).is_ok();
@@ -132,14 +187,21 @@ fn make(call: Call, journal: &mut Journal, model: &mut Model, dir: &Path) {
             }
             model.events.retain(|(_, body)| *body != event.body);
         }
-        Call::Forget(before) => assert_eq!(wait(journal.forget(at(before))).unwrap(), model.forget(before)),
+        Call::Forget(before, keep) => {
+            assert_eq!(wait(journal.forget(at(before), keep)).unwrap(), model.forget(before, keep));
+        }
+        Call::Outputs(before, after, limit) => {
+            let after = after.map(name);
+            let found = wait(journal.outputs_ended_before(at(before), after.as_deref(), limit)).unwrap();
+            assert_eq!(ids(&found), model.outputs(before, after.as_deref(), limit));
+        }
         Call::List(state, limit, after) => {
             let after = after.map(name);
             let found = wait(journal.list(Page { state, limit, after: after.clone() })).ok();
             assert_eq!(found.as_deref().map(ids), model.page(state, limit, after.as_deref()));
         }
         Call::Restart => {
-            journal.close();
+            journal.close(CLOSE_LIMIT);
             *journal = Journal::open(dir).unwrap();
         }
     }

@@ -19,7 +19,8 @@ const WAL_KEPT_BYTES: i64 = 16 * 1024 * 1024;
 const APPLICATION_ID: i64 = 0x5350_524B;
 
 /// The step from version N to N + 1 is at index N.
-pub(super) const STEPS: &[&str] = &["
+pub(super) const STEPS: &[&str] = &[
+    "
     PRAGMA application_id = 1397772875;
     CREATE TABLE jobs (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -45,7 +46,19 @@ pub(super) const STEPS: &[&str] = &["
     CREATE INDEX outbox_aside ON outbox (set_aside_ms) WHERE set_aside_ms IS NOT NULL;
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     INSERT INTO meta VALUES ('journal.identity', lower(hex(randomblob(16))));
-"];
+",
+    // A record that cannot be read must not keep the journal from opening: CASE looks no further than it
+    // has to, AND may.
+    "
+    ALTER TABLE jobs ADD COLUMN has_output INTEGER NOT NULL DEFAULT 0;
+    UPDATE jobs SET has_output = 1 WHERE ended_ms IS NOT NULL AND CASE
+        WHEN typeof(record) <> 'text' THEN 0
+        WHEN NOT json_valid(record) THEN 0
+        ELSE coalesce(json_extract(record, '$.outputs') <> '{}', 0)
+    END;
+    CREATE INDEX jobs_by_output ON jobs (has_output, ended_ms) WHERE ended_ms IS NOT NULL;
+",
+];
 
 /// Opens the database, checks it and brings it to the newest version. `create`: where there is none,
 /// an empty one is made.
@@ -202,6 +215,43 @@ mod tests {
         assert_eq!(found, ("a".into(), 7));
         let (_dir, path) = place();
         assert_eq!(shape(&db), shape(&open(&path, true).unwrap()), "as one that was made new");
+    }
+
+    #[test]
+    fn the_outputs_of_version_1_are_found_and_no_record_keeps_the_journal_shut() {
+        let (_dir, path) = place();
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(VERSION_1).unwrap();
+        let deep = format!("'{}'", "[".repeat(5_000));
+        let rows = [
+            ("with", "7", r#"'{"outputs":{"master":{"uri":"nas://o","path":"/stream/o"}}}'"#, 1),
+            ("spaced", "7", r#"'{ "outputs" : { "file" : { } } }'"#, 1),
+            ("without", "7", r#"'{"outputs":{}}'"#, 0),
+            ("empty", "7", r#"'{ "outputs" : { } }'"#, 0),
+            ("live", "NULL", r#"'{"outputs":{"master":{}}}'"#, 0),
+            ("older", "7", "'{}'", 0),
+            ("null", "7", r#"'{"outputs":null}'"#, 0),
+            ("torn", "7", r#"'{"outputs":{"mas'"#, 0),
+            ("nothing", "7", "''", 0),
+            ("bytes", "7", "x'FF00'", 0),
+            ("number", "7", "12", 0),
+            ("not utf-8", "7", "CAST(x'7B22FF223A317D' AS TEXT)", 0),
+            ("deep", "7", deep.as_str(), 0),
+        ];
+        for (id, ended_ms, record, _) in &rows {
+            let row = format!(
+                "INSERT INTO jobs (id, state, priority, created_ms, ended_ms, record) \
+                 VALUES ('{id}', 'succeeded', 5, 7, {ended_ms}, {record})"
+            );
+            old.execute_batch(&row).unwrap();
+        }
+        drop(old);
+        let db = open(&path, false).unwrap();
+        for (id, _, _, expected) in rows {
+            let ask = "SELECT has_output FROM jobs WHERE id = ?1";
+            let found: i64 = db.query_row(ask, [id], |row| row.get(0)).unwrap();
+            assert_eq!(found, expected, "{id}");
+        }
     }
 
     #[test]

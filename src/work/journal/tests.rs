@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::base::error::ErrorKind;
-use crate::model::record::{Output, Outputs};
+use crate::model::record::Output;
 use serde_json::json;
+use std::time::Instant;
 
 /// A job with this document, accepted 1000 s after the epoch.
 pub(super) fn job_of(document: Value) -> Job {
@@ -22,6 +23,11 @@ pub(super) fn at(ms: i64) -> Timestamp {
 pub(super) fn moved(job: &Job, state: JobState, ended_ms: i64) -> Job {
     let ended_at = state.has_ended().then(|| at(ended_ms));
     Job { state, ended_at, ..job.clone() }
+}
+
+pub(super) fn with_output(mut job: Job) -> Job {
+    job.outputs.master = Some(Output { uri: "nas://o".into(), path: "/stream/o".into() });
+    job
 }
 
 pub(super) fn open() -> (tempfile::TempDir, Journal) {
@@ -124,16 +130,10 @@ fn only_legal_moves_are_kept_and_the_event_goes_with_its_change() {
             let kept = wait(journal.get(queued.id())).unwrap().unwrap().state;
             assert_eq!(kept, if legal { to } else { from }, "{from} to {to}");
             let events = wait(journal.due_events(9)).unwrap();
-            assert_eq!(events.iter().any(|e| e.job == queued.id()), legal, "{from} to {to}");
+            let told = events.iter().any(|e| e.job == queued.id());
+            assert_eq!(told, legal && from != to, "{from} to {to}");
         }
     }
-}
-
-#[test]
-fn a_job_that_is_not_there_cannot_change() {
-    let (_dir, journal) = open();
-    assert_eq!(journal.change_blocking(job("a"), None).unwrap_err().code(), "internal");
-    assert_eq!(journal.blame_blocking("a", 1, true).unwrap_err().code(), "internal");
 }
 
 /// A write that finds out in its middle that it must not be.
@@ -275,36 +275,6 @@ fn each_job_has_its_oldest_event_due_and_waits_for_no_other() {
 }
 
 #[test]
-fn outputs_are_found_by_the_end_of_their_jobs_as_long_as_they_are_there() {
-    let (_dir, journal) = open();
-    for (id, ended_ms, has_output) in
-        [("c", 300, true), ("a", 100, true), ("b", 200, false), ("d", 400, true)]
-    {
-        let running = moved(&accept(&journal, id), JobState::Running, 0);
-        journal.change_blocking(running.clone(), None).unwrap();
-        let mut ended = moved(&running, JobState::Succeeded, ended_ms);
-        let output = || Output { uri: "nas://o".into(), path: "/stream/o".into() };
-        ended.outputs = Outputs { master: has_output.then(output), file: None };
-        journal.change_blocking(ended, None).unwrap();
-    }
-    assert_eq!(ids(&wait(journal.outputs_ended_before(at(300), 9)).unwrap()), ["a"]);
-    assert_eq!(ids(&wait(journal.outputs_ended_before(at(301), 9)).unwrap()), ["a", "c"]);
-    assert_eq!(ids(&wait(journal.outputs_ended_before(at(999), 2)).unwrap()), ["a", "c"]);
-}
-
-#[test]
-fn what_is_noted_about_a_job_leaves_with_it() {
-    let (_dir, journal) = open();
-    let queued = accept(&journal, "a");
-    journal.set_meta_blocking("published.a", Some("x")).unwrap();
-    journal.set_meta_blocking("published.b", Some("y")).unwrap();
-    journal.change_blocking(moved(&queued, JobState::Failed, 100), None).unwrap();
-    assert_eq!(wait(journal.forget(at(101))), Ok(1));
-    assert_eq!(journal.meta_blocking("published.a"), Ok(None));
-    assert_eq!(journal.meta_blocking("published.b"), Ok(Some("y".into())));
-}
-
-#[test]
 fn the_ended_leave_when_nothing_is_left_to_tell() {
     let (_dir, journal) = open();
     for (id, ended_ms, event) in
@@ -314,16 +284,16 @@ fn the_ended_leave_when_nothing_is_left_to_tell() {
         journal.change_blocking(moved(&queued, JobState::Failed, ended_ms), event).unwrap();
     }
     accept(&journal, "live");
-    assert_eq!(wait(journal.forget(at(301))), Ok(2), "b has an event that waits");
+    assert_eq!(wait(journal.forget(at(301), false)), Ok(2), "b has an event that waits");
     assert_eq!(ids(&wait(journal.list(all(9))).unwrap()), ["live", "d", "b"]);
     let event = wait(journal.due_events(1)).unwrap().remove(0);
     wait(journal.set_aside(event.sequence, "answered 400")).unwrap();
-    assert_eq!(wait(journal.forget(at(301))), Ok(1));
+    assert_eq!(wait(journal.forget(at(301), false)), Ok(1));
     let aside = || {
         wait(journal.read(|db| Ok(db.query_row("SELECT count(*) FROM outbox", [], |r| r.get::<_, i64>(0))?)))
     };
     assert_eq!(aside(), Ok(1), "it was set aside just now");
-    assert_eq!(wait(journal.forget(at(i64::from(u32::MAX) * 1000))), Ok(1), "d");
+    assert_eq!(wait(journal.forget(at(i64::from(u32::MAX) * 1000), false)), Ok(1), "d");
     assert_eq!(aside(), Ok(0));
     assert_eq!(ids(&wait(journal.list(all(9))).unwrap()), ["live"]);
     assert_eq!(wait(journal.accept(job("a"), None)), Ok(Accepted::New), "its id is free again");
@@ -340,7 +310,7 @@ fn many_are_forgotten_in_parts() {
         Ok(db.execute(sql, [many])?)
     };
     assert_eq!(wait(journal.write(fill)), Ok(many as usize));
-    assert_eq!(wait(journal.forget(at(3))), Ok(many as u64));
+    assert_eq!(wait(journal.forget(at(3), false)), Ok(many as u64));
 }
 
 #[test]
@@ -393,14 +363,14 @@ fn after_the_close_everything_is_refused_and_the_folder_is_free() {
     assert_eq!(Journal::open(dir.path()).unwrap_err().code(), "state_in_use");
     let gate = hold(&journal);
     send_and_leave(journal.accept(job("a"), None));
-    let closing = std::thread::spawn(move || journal.close());
+    let closing = std::thread::spawn(move || journal.close(CLOSE_LIMIT));
     while !other.0.door.is_shut() {
         std::thread::yield_now();
     }
     assert_eq!(other.is_healthy().unwrap_err().code(), "journal_closed");
     drop(gate);
     closing.join().unwrap();
-    other.close();
+    other.close(CLOSE_LIMIT);
     assert_eq!(wait(other.accept(job("b"), None)).unwrap_err().code(), "journal_closed");
     assert_eq!(wait(other.get("a")).unwrap_err().code(), "journal_closed");
     assert_eq!(other.next_sequence().unwrap_err().code(), "journal_closed");
@@ -410,6 +380,49 @@ fn after_the_close_everything_is_refused_and_the_folder_is_free() {
     assert_eq!(names(), 4, "database, log, its index, lock");
     drop(again);
     assert_eq!(names(), 2, "the log is in the database");
+}
+
+#[test]
+fn a_close_in_vain_is_waited_for_once_and_no_longer_than_was_asked() {
+    let (dir, journal) = open();
+    let gate = hold(&journal);
+    let begun = Instant::now();
+    journal.close(Duration::from_millis(100));
+    let first = begun.elapsed();
+    assert!(first >= Duration::from_millis(100) && first < Duration::from_secs(2), "{first:?}");
+    journal.close(Duration::from_secs(60));
+    drop(journal);
+    assert!(begun.elapsed() < Duration::from_secs(2), "nobody waits again: {:?}", begun.elapsed());
+    drop(gate);
+    let opens = || Journal::open(dir.path()).map(|_| ()).map_err(|e| e.code());
+    while opens() == Err("state_in_use") {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        std::thread::yield_now();
+    }
+    assert_eq!(opens(), Ok(()), "it is closed all the same");
+}
+
+#[test]
+fn a_number_that_is_reserved_is_had_without_the_thread() {
+    let (_dir, journal) = open();
+    let first = journal.next_sequence().unwrap();
+    let gate = hold(&journal);
+    assert_eq!((journal.take_sequence(), journal.take_sequence()), (Some(first + 1), Some(first + 2)));
+    let last = std::iter::from_fn(|| journal.take_sequence()).last().unwrap();
+    assert_eq!(last % sequence::BLOCK, 0, "all that was reserved, and none beyond: {last}");
+    assert_eq!(journal.take_sequence(), None);
+    drop(gate);
+    let begun = Instant::now();
+    let next = loop {
+        match journal.take_sequence() {
+            Some(next) => break next,
+            None => assert!(begun.elapsed() < Duration::from_secs(20), "the next block was asked for"),
+        }
+        std::thread::yield_now();
+    };
+    assert_eq!(next, last + 1);
+    journal.close(CLOSE_LIMIT);
+    assert_eq!(journal.take_sequence(), None);
 }
 
 #[tokio::test]

@@ -4,10 +4,10 @@
 //! hang with a disk: the supervisor watches.
 
 use super::super::board::notes::{self, Published};
-use super::super::board::{Board, Cause, Entry};
+use super::super::board::{Board, Cause, Entry, Phase};
 use super::super::transcode::{Follower, Handles, Order, transcode};
 use super::Ended;
-use crate::base::error::{ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::config::confine::confine;
 use crate::config::paths::Area;
 use crate::media::plan::{Machine, Plan};
@@ -15,6 +15,7 @@ use crate::media::progress::Progress;
 use crate::media::{RunLog, crash};
 use crate::model::document::{HardwareUse, OutputFormat};
 use crate::model::record::{Job, JobProgress, JobState, Output, Outputs, RenditionEncoder};
+use crate::store::claim::Identity;
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::path::{Path, PathBuf};
@@ -28,7 +29,6 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove
 pub(super) struct Performance {
     board: Board,
     entry: Arc<Entry>,
-    progress: Arc<Progress>,
     /// So many jobs share the cores.
     running: usize,
     resumed: AtomicBool,
@@ -37,11 +37,10 @@ pub(super) struct Performance {
 }
 
 impl Performance {
-    pub(super) fn new(board: &Board, entry: &Arc<Entry>, progress: &Arc<Progress>, running: usize) -> Self {
+    pub(super) fn new(board: &Board, entry: &Arc<Entry>, running: usize) -> Self {
         Self {
             board: board.clone(),
             entry: entry.clone(),
-            progress: progress.clone(),
             running,
             resumed: AtomicBool::new(false),
             listed: crash::register(entry.id()),
@@ -59,6 +58,8 @@ impl Performance {
             // What an earlier process has left may be what is wrong: without it, then.
             Err(e) if self.resumed.load(Ordering::Relaxed) && is_worth_a_fresh_start(e.kind()) => {
                 tracing::warn!("could not be gone on with, and is made from its beginning: {e}");
+                let so_far = self.entry.progress_over(&self.entry.record().progress);
+                self.entry.note(|job| job.progress = so_far);
                 self.once()
             }
             ended => ended,
@@ -71,6 +72,17 @@ impl Performance {
     }
 
     fn once(&self) -> Ended {
+        if let Some(done) = notes::was_published(&self.board, &self.entry)? {
+            tracing::info!("had published its output before the process ended");
+            self.entry.note(|job| {
+                (job.progress, job.video_encoder, job.warnings) =
+                    (done.progress, done.video_encoder, done.warnings);
+            });
+            return Ok(());
+        }
+        if self.entry.cancel().is_cancelled() {
+            return Err(Error::cancelled(Stage::Plan));
+        }
         let job = self.entry.record();
         if job.document.hardware == HardwareUse::Require {
             return Err(notes::no_hardware());
@@ -88,8 +100,11 @@ impl Performance {
             job: Some(self.entry.id()),
         };
         let log = RunLog::tagged(self.listed.tag());
-        let handles = Handles { cancel: self.entry.cancel(), progress: &self.progress, log: &log };
-        transcode(&order, &handles, self)
+        // Each attempt has its own: a run that fails sets its flag.
+        let (cancel, progress) = (self.entry.cancel().child(), Arc::new(Progress::new()));
+        self.entry.runs(progress.clone());
+        let handles = Handles { cancel: &cancel, progress: &progress, log: &log };
+        transcode(&order, &handles, self).map(|_| ())
     }
 
     fn input(&self, job: &Job) -> Result<PathBuf> {
@@ -112,6 +127,7 @@ fn is_worth_a_fresh_start(kind: ErrorKind) -> bool {
 
 impl Follower for Performance {
     fn planned(&self, plan: &Plan) {
+        self.entry.reaches(Phase::Working);
         let encoder = |made: &crate::media::plan::Rendition| RenditionEncoder {
             rendition: made.name.clone(),
             encoder: made.encode.as_ref().map_or_else(|| "copy".into(), |settings| settings.encoder.clone()),
@@ -129,12 +145,22 @@ impl Follower for Performance {
         self.resumed.store(true, Ordering::Relaxed);
     }
 
-    fn publishing(&self, identity: Option<(u64, u64)>) -> Result<()> {
-        let Some((_, inode)) = identity else { return Ok(()) };
+    fn finishing(&self) {
+        self.entry.reaches(Phase::Finishing);
+    }
+
+    fn may_publish(&self) -> Result<()> {
+        self.entry.may_publish()
+    }
+
+    fn publishing(&self, identity: Option<Identity>) -> Result<()> {
+        let identity = identity.ok_or_else(|| {
+            Error::internal(Stage::Publish, "the output that is to be published is not there")
+        })?;
         let mut job = self.entry.record();
         job.progress = self.entry.progress_over(&job.progress);
         succeeded(&self.board, &mut job, Timestamp::now());
-        let noted = serde_json::to_string(&Published { inode, job }).unwrap_or_default();
+        let noted = serde_json::to_string(&Published { identity, job }).unwrap_or_default();
         self.board.journal().set_meta_blocking(&notes::published(self.entry.id()), Some(&noted))
     }
 
@@ -174,11 +200,18 @@ fn outputs(board: &Board, job: &Job) -> Outputs {
     }
 }
 
-/// The promise to cancel has been kept.
-pub(super) fn forget_cancel(board: &Board, entry: &Entry) {
-    if entry.cause() == Some(Cause::Cancelled)
-        && let Err(e) = board.journal().set_meta_blocking(&notes::cancelled(entry.id()), None)
-    {
-        tracing::debug!("the note of the cancel stays in the journal: {e}");
+/// What is to be noted with a job's end: that a promise to cancel was kept; what may lie beside its target
+/// when the run that hangs never comes back; that nothing is about to be published any more.
+pub(super) fn last_notes(entry: &Entry, job: &Job, hangs: bool) -> Vec<(String, Option<String>)> {
+    let mut all = Vec::new();
+    if entry.cause() == Some(Cause::Cancelled) {
+        all.push((notes::cancelled(entry.id()), None));
     }
+    if hangs && job.state.has_ended() {
+        all.push(notes::to_tidy(entry));
+    }
+    if matches!(job.state, JobState::Failed | JobState::Cancelled) {
+        all.push((notes::published(entry.id()), None));
+    }
+    all
 }

@@ -1,9 +1,10 @@
 //! Whether a run stands still.
 //!
 //! What enters: how often the run's stages have looked at the abort flag (they do with every item that
-//! they pass on), and the time. What leaves: an error when that count has stood still for too long.
-//! No clock of its own.
+//! they pass on, and a source with every read of it), where the run is, and the time. What leaves: an
+//! error when that count has stood still for too long. No clock of its own.
 
+use super::super::board::Phase;
 use crate::base::error::{Error, ErrorKind, Stage};
 use std::time::{Duration, Instant};
 
@@ -22,14 +23,21 @@ pub(super) struct Watchdog {
 /// no time for us.
 const GAP: Duration = Duration::from_secs(5);
 
+/// The engine has the same limit for opening a file, and says more than this one can: it goes first.
+const ENGINE_FIRST: Duration = Duration::from_secs(1);
+
+/// A film's bytes may all still be in memory when it is encoded; a slow disk takes minutes to take them,
+/// in one call that tells nothing meanwhile.
+const FINISHING: u32 = 10;
+
 impl Watchdog {
-    /// `open_limit` is for what comes before the first look of a stage: finding the files.
+    /// `open_limit` is for finding the source and reading its headers.
     pub(super) fn new(open_limit: Duration, stall_limit: Duration, now: Instant) -> Self {
         Self { open_limit, stall_limit, looks: 0, since: now, last: now }
     }
 
     /// The run's count at this moment; an error when it stands still.
-    pub(super) fn look(&mut self, looks: u64, now: Instant) -> Option<Error> {
+    pub(super) fn look(&mut self, looks: u64, phase: Phase, now: Instant) -> Option<Error> {
         let missed = now.saturating_duration_since(self.last);
         self.last = now;
         if missed > GAP {
@@ -40,25 +48,31 @@ impl Watchdog {
             return None;
         }
         let still = now.saturating_duration_since(self.since);
-        if looks == 0 {
-            // The engine has the same limit for opening the source, and says more: let it.
-            return (still > self.open_limit + GAP).then(|| never_began(still));
-        }
-        (still > self.stall_limit).then(|| stalled(still))
+        let limit = match phase {
+            Phase::Opening => self.open_limit + ENGINE_FIRST,
+            Phase::Working => self.stall_limit,
+            Phase::Finishing => self.stall_limit * FINISHING,
+        };
+        (still > limit).then(|| stands_still(phase, still))
     }
 }
 
-fn stalled(still: Duration) -> Error {
+fn stands_still(phase: Phase, still: Duration) -> Error {
+    let stage = match phase {
+        Phase::Opening => return never_opened(still),
+        Phase::Working => Stage::Demux,
+        Phase::Finishing => Stage::Publish,
+    };
     let message = format!("no stage of the job has got any further for {} s", still.as_secs());
-    Error::new(ErrorKind::Timeout, "stalled", Stage::Demux, message).hint(
+    Error::new(ErrorKind::Timeout, "stalled", stage, message).hint(
         "look whether the disks of the source and of the output answer; limits.stall_timeout sets how long is too long",
     )
 }
 
-fn never_began(still: Duration) -> Error {
-    let message = format!("the source was not found within {} s", still.as_secs());
+fn never_opened(still: Duration) -> Error {
+    let message = format!("nothing has come of the source for {} s while it was opened", still.as_secs());
     Error::new(ErrorKind::Timeout, "open_timeout", Stage::Open, message)
-        .hint("check the disk or network mount")
+        .hint("check the disk or network mount; limits.open_timeout sets how long is too long")
 }
 
 #[cfg(test)]
@@ -68,10 +82,14 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn codes(looks: impl Iterator<Item = (u64, u64)>) -> Vec<&'static str> {
+        codes_while(Phase::Working, looks)
+    }
+
+    fn codes_while(phase: Phase, looks: impl Iterator<Item = (u64, u64)>) -> Vec<&'static str> {
         let start = Instant::now();
         let mut dog = Watchdog::new(2 * SECOND, 10 * SECOND, start);
         looks
-            .filter_map(|(at, looks)| dog.look(looks, start + at as u32 * SECOND))
+            .filter_map(|(at, looks)| dog.look(looks, phase, start + at as u32 * SECOND))
             .map(|e| e.code())
             .collect()
     }
@@ -88,8 +106,22 @@ mod tests {
     }
 
     #[test]
-    fn before_the_first_look_the_limit_is_that_of_opening() {
-        assert_eq!(codes((0..=8).map(|at| (at, 0))), ["open_timeout"]);
+    fn while_the_source_is_opened_the_limit_is_that_of_opening() {
+        for looks in [0, 7] {
+            let seen = codes_while(Phase::Opening, (0..=4).map(|at| (at, looks)));
+            assert_eq!(seen, ["open_timeout"], "{looks} looks");
+        }
+        let slow = codes_while(Phase::Opening, (0..100).map(|at| (at, 1 + at / 3)));
+        assert_eq!(slow, [""; 0], "a source that is slow, but answers");
+    }
+
+    #[test]
+    fn syncing_may_take_longer_but_not_for_ever() {
+        let start = Instant::now();
+        let mut dog = Watchdog::new(2 * SECOND, 10 * SECOND, start);
+        let mut look = |at| dog.look(7, Phase::Finishing, start + at * SECOND).map(|e| (e.code(), e.stage()));
+        assert!((0..=100).all(|at| look(at).is_none()));
+        assert_eq!(look(101), Some(("stalled", Stage::Publish)));
     }
 
     #[test]
