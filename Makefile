@@ -23,9 +23,9 @@ demo: setup ## build, transcode a clip to HLS and show the result; CLIP=film.mkv
 	cargo build --release --locked
 	@scripts/demo "$(CLIP)"
 
-test: setup ## run every test, then those under tests/ again as if libx264 and libx265 were not there
+test: setup ## run every test, then those that encode again as if libx264 and libx265 were not there
 	cargo test --locked
-	SPROCKET_MASK_ENCODERS=$(MASKED) cargo test --locked --test '*'
+	SPROCKET_MASK_ENCODERS=$(MASKED) cargo test --locked --test 'cli_*' --test cancel --test inspect --test resume --test serve_jobs --test windows
 
 check-api: setup ## ask a node everything that its OpenAPI document allows, and more (schemathesis, by pip)
 	cargo build --locked
@@ -34,8 +34,9 @@ check-api: setup ## ask a node everything that its OpenAPI document allows, and 
 bench: setup ## measure against the ffmpeg command on the same machine and print the ratios
 	cargo bench --locked --bench engine
 
-soak: setup ## the long runs: 200 cancels, joins on a film (SPROCKET_TEST_FILM), two hours of video
+soak: setup ## the long runs: 200 cancels, joins on a film (SPROCKET_TEST_FILM), two hours of video, 50 kills of the node
 	SPROCKET_CANCEL_CYCLES=200 SPROCKET_SOAK=1 cargo test --release --locked --test cancel --test windows --test soak_drift -- --nocapture --test-threads=1
+	SPROCKET_SOAK=1 SPROCKET_KILL_ROUNDS=50 SPROCKET_AWAY_S=120 cargo test --release --locked --test serve_kill --test serve_load --test serve_orchestrator -- --nocapture --test-threads=1
 
 lint: setup ## formatting and clippy, warnings as errors
 	cargo fmt --check

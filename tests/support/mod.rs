@@ -10,6 +10,7 @@ pub mod clips;
 pub mod damage;
 pub mod fmp4;
 pub mod hls;
+pub mod node;
 pub mod probe;
 pub mod run;
 

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -159,13 +160,16 @@ pub struct Node {
     home: TempDir,
     config: Config,
     process: Option<Process>,
+    /// What all processes have said so far, in order.
+    said: Arc<Mutex<Vec<String>>>,
     address: SocketAddr,
     client: reqwest::Client,
 }
 
 struct Process {
     child: Child,
-    said: Arc<Mutex<Vec<String>>>,
+    /// Reads what it says, to the end.
+    reader: JoinHandle<()>,
 }
 
 impl Node {
@@ -177,7 +181,8 @@ impl Node {
             fs::create_dir(home.path().join(name)).expect("a folder of the node");
         }
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut node = Self { home, config: config.clone(), process: None, address, client: client() };
+        let (config, client) = (config.clone(), client());
+        let mut node = Self { home, config, process: None, said: Arc::default(), address, client };
         node.restart();
         node
     }
@@ -192,12 +197,11 @@ impl Node {
         command.arg("serve").arg("--config").arg(&file);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{}: {e}", run::show(&command)));
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let listening = listen_to(child.stderr.take().expect("a pipe"), said.clone());
-        self.process = Some(Process { child, said });
+        let (reader, listening) = listen_to(child.stderr.take().expect("a pipe"), self.said.clone());
+        self.process = Some(Process { child, reader });
         match listening.recv_timeout(START_LIMIT) {
             Ok(address) => self.address = address,
-            Err(e) => panic!("it does not say where it listens ({e}):\n{}", self.said().join("\n")),
+            Err(e) => panic!("it does not say where it listens: {e}"),
         }
     }
 
@@ -234,10 +238,8 @@ impl Node {
         self.signal_to_end();
         let status = self.wait(STOP_LIMIT);
         let took = begin.elapsed();
-        let said = self.said();
-        let last = said[said.len().saturating_sub(LAST_WORDS)..].join("\n");
         self.process = None;
-        assert_eq!(status.code(), Some(0), "after SIGTERM it ended with {status}\n{last}");
+        assert_eq!(status.code(), Some(0), "after SIGTERM it ended with {status}");
         took
     }
 
@@ -263,6 +265,8 @@ impl Node {
         until(LIMIT, "the killed process is gone", || {
             (!matches!(process.child.try_wait(), Ok(None))).then_some(())
         });
+        // Its pipe has closed with it; what it said last comes before what the next one says.
+        let _ = process.reader.join();
     }
 
     /// Whether the process is there.
@@ -283,9 +287,9 @@ impl Node {
         self.process.as_ref().expect("a process").child.id()
     }
 
-    /// What it has said on stderr since its last start.
-    pub fn said(&self) -> Vec<String> {
-        self.process.as_ref().map(|p| lock(&p.said).clone()).unwrap_or_default()
+    /// What it has said on stderr, in all its lives, about something.
+    pub fn said_about(&self, what: &str) -> Vec<String> {
+        lock(&self.said).iter().filter(|line| line.contains(what)).cloned().collect()
     }
 
     /// The folder behind `nas://media`.
@@ -487,7 +491,7 @@ impl Drop for Node {
         if !std::thread::panicking() {
             return self.kill();
         }
-        let said = self.said();
+        let said = lock(&self.said).clone();
         let from = said.len().saturating_sub(LAST_WORDS);
         eprintln!("---- the node's last words:\n{}\n----", said[from..].join("\n"));
         // Not waited for: a second panic would hide the first.
@@ -506,9 +510,12 @@ pub fn client() -> reqwest::Client {
 }
 
 /// Collects what the process says, and tells where it listens as soon as it says so.
-fn listen_to(stderr: ChildStderr, said: Arc<Mutex<Vec<String>>>) -> mpsc::Receiver<SocketAddr> {
+fn listen_to(
+    stderr: ChildStderr,
+    said: Arc<Mutex<Vec<String>>>,
+) -> (JoinHandle<()>, mpsc::Receiver<SocketAddr>) {
     let (tell, listening) = mpsc::channel();
-    std::thread::spawn(move || {
+    let reader = std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines() {
             // Not UTF-8 or a broken pipe: what came before is what there is.
             let Ok(line) = line else { break };
@@ -518,7 +525,7 @@ fn listen_to(stderr: ChildStderr, said: Arc<Mutex<Vec<String>>>) -> mpsc::Receiv
             lock(&said).push(line);
         }
     });
-    listening
+    (reader, listening)
 }
 
 fn listening_on(line: &str) -> Option<SocketAddr> {

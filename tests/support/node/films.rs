@@ -25,6 +25,11 @@ pub fn long_film() -> Option<PathBuf> {
     film(180, 600)
 }
 
+/// A source that keeps a slot for a second or more, whatever the encoder.
+pub fn medium_film() -> Option<PathBuf> {
+    film(180, if h264_encoder().is_some() { 60 } else { 16 })
+}
+
 /// A job that is done soon: one rendition of 90 lines in HLS, at `nas://out/ID`.
 pub fn job(id: &str, input: &str) -> Value {
     let mut job = json!({

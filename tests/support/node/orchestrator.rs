@@ -66,6 +66,21 @@ pub enum Reply {
     Endless,
 }
 
+impl Reply {
+    /// The status that the other side gets to see.
+    fn status(&self) -> Option<u16> {
+        match self {
+            Self::Status(status) => Some(*status),
+            Self::Stall | Self::HangUp => None,
+            Self::Raw(bytes) => {
+                let text = std::str::from_utf8(bytes).ok()?.strip_prefix("HTTP/1.1 ")?;
+                text.split(' ').next()?.parse().ok()
+            }
+            Self::Endless => Some(200),
+        }
+    }
+}
+
 type Judge = Box<dyn Fn(&Heard) -> Reply + Send>;
 
 /// The orchestrator. It takes everything (204) until it is told otherwise.
@@ -80,6 +95,8 @@ struct Inner {
     heard: Mutex<Vec<Heard>>,
     judge: Mutex<Judge>,
     open: Mutex<Vec<TcpStream>>,
+    /// Connections that wait for an answer which does not come.
+    stalled: Mutex<Vec<TcpStream>>,
 }
 
 impl Orchestrator {
@@ -91,6 +108,7 @@ impl Orchestrator {
             heard: Mutex::default(),
             judge: Mutex::new(Box::new(|_| Reply::Status(204))),
             open: Mutex::default(),
+            stalled: Mutex::default(),
         };
         let mut this = Self {
             address: listener.local_addr().expect("its address"),
@@ -106,9 +124,12 @@ impl Orchestrator {
         format!("http://{}/api", self.address)
     }
 
-    /// From now on it answers so.
+    /// From now on it answers so. Whoever it lets wait is hung up on.
     pub fn answers(&self, judge: impl Fn(&Heard) -> Reply + Send + 'static) {
         *lock(&self.inner.judge) = Box::new(judge);
+        for stream in lock(&self.inner.stalled).drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 
     /// It is gone, with all its connections: whoever asks is refused by the system.
@@ -180,13 +201,14 @@ fn serve(inner: &Inner, stream: TcpStream) -> std::io::Result<()> {
     let mut stream = stream;
     while let Some(mut heard) = read(&mut reader)? {
         let reply = lock(&inner.judge)(&heard);
-        if let Reply::Status(status) = reply {
-            heard.answered = Some(status);
-        }
+        heard.answered = reply.status();
         lock(&inner.heard).push(heard);
         match reply {
             Reply::Status(status) => stream.write_all(answer(status).as_bytes())?,
-            Reply::Stall => drop(reader.read_exact(&mut [0])),
+            Reply::Stall => {
+                lock(&inner.stalled).push(stream.try_clone()?);
+                return reader.read_exact(&mut [0]);
+            }
             Reply::HangUp => return stream.shutdown(Shutdown::Both),
             Reply::Raw(bytes) => {
                 stream.write_all(bytes)?;
