@@ -49,8 +49,9 @@ const LOOPS_LIMIT: Duration = Duration::from_millis(1300);
 const CLOSE_LIMIT: Duration = Duration::from_millis(300);
 /// Between two looks at the conditions.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Between two rounds of housekeeping.
+/// Between two rounds of housekeeping, at most and at least.
 const HOUSE_EVERY: Duration = Duration::from_secs(60);
+const HOUSE_AT_MOST_EVERY: Duration = Duration::from_secs(1);
 /// Encoders of pictures, by codec, that a job may use without hardware.
 const ENCODERS: [(&str, &[&str]); 4] = [
     ("h264", &["libx264", "libopenh264"]),
@@ -193,8 +194,9 @@ impl Node {
             Ok(())
         });
         let (board, ended) = (self.board.clone(), end.clone());
+        let pace = house_every(self.settings.limits.output_ttl);
         loops.spawn(async move {
-            let mut ticks = interval(HOUSE_EVERY);
+            let mut ticks = interval(pace);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             while ended.run_until_cancelled(ticks.tick()).await.is_some() {
                 if let Err(e) = board.keep_house().await {
@@ -278,6 +280,11 @@ fn lasting_faults() -> Vec<Fault> {
     let message = "the linked libav has no encoder for pictures (on Fedora, with RPM Fusion enabled: \
                    sudo dnf swap ffmpeg-free ffmpeg --allowerasing)";
     vec![Fault { code: "no_encoder".into(), message: message.into() }]
+}
+
+/// Who keeps outputs for a minute does not want them there for two.
+fn house_every(output_ttl: Option<Duration>) -> Duration {
+    output_ttl.map_or(HOUSE_EVERY, |ttl| (ttl / 10).clamp(HOUSE_AT_MOST_EVERY, HOUSE_EVERY))
 }
 
 /// What this machine can do, as far as the linked libav says.

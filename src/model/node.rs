@@ -36,7 +36,8 @@ impl fmt::Display for NodeState {
 /// Something that keeps the node from working. It goes away when the fact does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Fault {
-    /// Stable: `output_not_writable`, `disk_low`, `state_gone`, `no_encoder`, `journal_failed`.
+    /// Stable: `output_not_writable`, `disk_low`, `state_gone`, `no_encoder`, `journal_failed`,
+    /// `storage_hangs`.
     pub code: String,
     /// What is wrong, on what, and what to do.
     pub message: String,

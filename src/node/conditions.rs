@@ -12,6 +12,7 @@ use crate::config::settings::Settings;
 use crate::model::node::{Fault, NodeFacts};
 use crate::work::board::{MAX_HANGING, Surroundings};
 use crate::work::journal::Journal;
+use indicatif::HumanBytes;
 use jiff::Timestamp;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -215,12 +216,11 @@ fn not_writable(disk: &Disk) -> Option<String> {
 
 fn low(disk: &Disk, least: u64) -> Option<String> {
     let free = disk.free_bytes.filter(|free| *free < least)?;
-    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
     Some(format!(
-        "{:.1} GiB are free at {}, {:.1} GiB are needed (free some space, or lower limits.min_free_disk)",
-        gib(free),
+        "{} are free at {}, {} are needed (free some space, or lower limits.min_free_disk)",
+        HumanBytes(free),
         disk.path.display(),
-        gib(least)
+        HumanBytes(least)
     ))
 }
 

@@ -106,7 +106,7 @@ fn log(from: NodeState, facts: &NodeFacts) {
         Move::None if reasons.is_empty() => tracing::info!("the node is {to}; nothing is wrong any more"),
         Move::None => tracing::warn!("the node is {to}; what is wrong has changed: {reasons}"),
         Move::Load => tracing::info!("the node went from {from} to {to}: work came or went"),
-        Move::Operator => tracing::info!("the node went from {from} to {to}: somebody asked for it"),
+        Move::Operator => tracing::info!("the node went from {from} to {to}: a drain began or ended"),
         Move::Broke => tracing::error!("the node went from {from} to {to}: {reasons}"),
         Move::Recovered => tracing::info!("the node went from {from} to {to}: it works again"),
     }
