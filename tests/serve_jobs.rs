@@ -379,14 +379,10 @@ fn list_in_pages(node: &Node) {
 
 #[test]
 fn an_output_goes_when_its_time_is_over() {
-    let Some(mut at) = stage(&Config::default().with("limits.output_ttl", "1s")) else { return };
+    let Some(at) = stage(&Config::default().with("limits.output_ttl", "2s")) else { return };
     at.node.accepted(&at.quick("brief"));
     at.node.succeeded("brief");
     assert!(at.node.output().join("brief/master.m3u8").is_file());
-    pause(Duration::from_millis(1100));
-    // It looks at its start, and then each minute.
-    at.node.terminate();
-    at.node.restart();
     until(support::node::LIMIT, "the output is removed", || {
         (!at.node.output().join("brief").exists()).then_some(())
     });
@@ -395,4 +391,41 @@ fn an_output_goes_when_its_time_is_over() {
     });
     assert_eq!(job["state"], "succeeded", "the job itself stays");
     assert!(node_is_clean(&at.node));
+}
+
+/// What the kernel says of one thread: its name, the cores that it may use, how far it stands behind.
+#[cfg(target_os = "linux")]
+fn thread_facts(node: &Node) -> Vec<(String, String, i64)> {
+    let facts = |task: std::path::PathBuf| {
+        let read = |what: &str| std::fs::read_to_string(task.join(what)).ok();
+        let (name, status, stat) = (read("comm")?, read("status")?, read("stat")?);
+        let cores = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+        // Behind the name, which may hold anything: proc(5), where it is field 19 and the name is field 2.
+        let nice = stat.rsplit_once(')')?.1.split_whitespace().nth(16)?.parse().ok()?;
+        Some((name.trim().to_owned(), cores.trim().to_owned(), nice))
+    };
+    let tasks = std::fs::read_dir(node.proc("task")).expect("its threads").flatten();
+    tasks.filter_map(|task| facts(task.path())).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn jobs_keep_to_their_cores_and_stand_behind_the_api() {
+    let Some(at) = stage(&Config::default().with("limits.max_cpu_cores", 1)) else { return };
+    let all = thread_facts(&at.node);
+    let everywhere = all.first().expect("the main thread").1.clone();
+    at.occupy("busy");
+    let (codecs, others): (Vec<_>, Vec<_>) =
+        thread_facts(&at.node).into_iter().partition(|(name, ..)| name.starts_with("av"));
+    assert!(codecs.len() >= 2, "{codecs:?}");
+    for (name, cores, nice) in &codecs {
+        assert!(cores.parse::<u32>().is_ok(), "{name} may use the cores {cores}");
+        assert_eq!(*nice, 10, "{name}");
+    }
+    let http: Vec<_> = others.iter().filter(|(name, ..)| name.starts_with("http")).collect();
+    assert!(!http.is_empty(), "{others:?}");
+    for (name, cores, nice) in http {
+        assert_eq!((cores, *nice), (&everywhere, 0), "{name}");
+    }
+    at.node.cancel("busy");
 }
