@@ -1,0 +1,167 @@
+// What a page measured, against what the source is: the reasons for which a player did not play it right.
+//
+// Pure. What enters: the report of page/harness.js, the complaints that the browser made beside it, the
+// expectations (from the source, never from the stream), and the renditions that the stream names. What
+// leaves: a list of reasons, empty when all is well.
+
+/** Standing still for longer, while it should play, is seen by everybody. */
+const MAX_STALL_MS = 1000;
+/** A hole in the buffer is a joint that does not fit; what is wider has not been fetched yet. */
+const MAX_HOLE_S = 1;
+/** Pictures decoded and not yet counted, and the one with which the title ends. */
+const FRAMES_IN_FLIGHT = 2;
+/** What a decoder that is in the middle of it may hold ahead at the one end and not at the other. */
+const FRAMES_AHEAD = 12;
+/** So late the first picture seen may be after a seek: the page may not look in time for the very first. */
+const PICTURE_LATE_S = 0.25;
+
+/** Where the ranges of a buffer nearly touch: [[end, begin], ...]. */
+export function holes(ranges) {
+  return ranges.slice(1)
+    .map(([begin], index) => [ranges[index][1], begin])
+    .filter(([end, begin]) => begin - end < MAX_HOLE_S);
+}
+
+const seconds = value => `${Number(value).toFixed(3)} s`;
+
+/** What holds wherever it has played for a while. */
+function played(what, step, expected, listed, in_flight = FRAMES_IN_FLIGHT) {
+  const reasons = [];
+  if (step.longest_stall_ms > MAX_STALL_MS) reasons.push(`${what}: stood still for ${step.longest_stall_ms} ms`);
+  const wanted = Math.floor((step.to_s - step.from_s) * expected.frame_rate) - in_flight;
+  if (step.frames < wanted) {
+    reasons.push(`${what}: ${step.frames} frames decoded from ${seconds(step.from_s)} to ${seconds(step.to_s)}, at least ${wanted} are due`);
+  }
+  if (expected.audio && step.audio_bytes !== null && !(step.audio_bytes > 0)) reasons.push(`${what}: no audio decoded`);
+  if (!listed.some(({ width, height }) => width === step.width && height === step.height)) {
+    reasons.push(`${what}: the picture is ${step.width}x${step.height}, which is no rendition of the stream`);
+  }
+  for (const [end, begin] of holes(step.buffered)) {
+    reasons.push(`${what}: a hole in the buffer from ${seconds(end)} to ${seconds(begin)}`);
+  }
+  return reasons;
+}
+
+function duration(what, value_s, expected) {
+  const frame_s = 1 / expected.frame_rate;
+  // A millisecond more: seconds in floating point.
+  return Math.abs(value_s - expected.duration_s) <= frame_s + 0.001 ? []
+    : [`${what} ${seconds(value_s)}, and ${seconds(expected.duration_s)} ± one frame was expected`];
+}
+
+function fromStart(step, expected, listed, lowest) {
+  const reasons = played('from the start', step, expected, listed);
+  if (step.buffered.length !== 1) {
+    reasons.push(`from the start: ${step.buffered.length} buffered ranges, not one: ${JSON.stringify(step.buffered)}`);
+  }
+  if (lowest && step.height !== lowest.height) {
+    reasons.push(`from the start: the picture is ${step.height} high, and ${lowest.height} was chosen`);
+  }
+  return [...reasons, ...duration('from the start: the duration is', step.duration_s, expected)];
+}
+
+function sought(step, index, expected, listed) {
+  const what = `seek ${index + 1} to ${seconds(step.target_s)}`;
+  const reasons = played(what, step, expected, listed);
+  const frame_s = 1 / expected.frame_rate;
+  const late_s = step.picture_s - step.target_s;
+  if (late_s < -frame_s - 0.002 || late_s > PICTURE_LATE_S) {
+    reasons.push(`${what}: the first picture is that of ${seconds(step.picture_s)}`);
+  }
+  return reasons;
+}
+
+function switched(step, index, expected, player) {
+  const what = `switch ${index + 1} to ${step.to.width}x${step.to.height}`;
+  // VHS puts the new rendition under the playhead without a seek: the decoder goes on at the next key
+  // frame, so that up to a segment's frames are never decoded. Its way, whatever the stream.
+  const in_flight = player === 'videojs' ? Infinity : FRAMES_AHEAD;
+  const reasons = played(what, step, expected, [step.to], in_flight);
+  // Whoever asks for it at once has the buffer thrown away, which is as good as a seek.
+  if (!step.immediate && step.during_stall_ms > MAX_STALL_MS) {
+    reasons.push(`${what}: stood still for ${step.during_stall_ms} ms meanwhile`);
+  }
+  return reasons;
+}
+
+function atEnd(step, expected, listed) {
+  return [
+    ...played('at the end', step, expected, listed),
+    ...duration('at the end: it ended at', step.ended_at_s, expected),
+    ...duration('at the end: the duration is', step.duration_s, expected),
+  ];
+}
+
+/** Complaints, each once, with how often and where it came first. */
+function complaints(notices) {
+  const seen = new Map();
+  for (const notice of notices) {
+    const key = `${notice.source}: ${notice.text}`;
+    const entry = seen.get(key) ?? { ...notice, count: 0 };
+    entry.count += 1;
+    seen.set(key, entry);
+  }
+  return [...seen].map(([key, { level, step, count }]) => `${level} in ${step}${count > 1 ? `, ${count} times` : ''}: ${key}`);
+}
+
+function totals(total, expected) {
+  const reasons = [];
+  if (!(total.frames > 0)) reasons.push('not one frame was decoded');
+  if (expected.audio && total.audio_bytes === null && total.has_audio !== true) reasons.push('the browser knows of no audio');
+  if (expected.audio && total.audio_bytes !== null && !(total.audio_bytes > 0)) reasons.push('not one byte of audio was decoded');
+  return reasons;
+}
+
+/** Every step that was to be done has been. */
+function missing(steps, scenario) {
+  const done = [
+    ['play', steps.play ? 1 : 0, 1],
+    ['seeks', steps.seeks?.length ?? 0, scenario.seeks.length],
+    ['end', steps.end ? 1 : 0, 1],
+  ];
+  return done.filter(([, have, want]) => have !== want).map(([name, have, want]) => `${name}: ${have} of ${want} done`);
+}
+
+/** Why this was no good; nothing: it was. */
+export function judge(report, scenario, expected, variants) {
+  const { steps = {}, total, player_figures: figures = {} } = report;
+  const listed = variants.filter(({ height }) => height > 0);
+  const lowest = scenario.player === 'native' ? null : [...listed].sort((a, b) => a.height - b.height)[0];
+  const reasons = [];
+  if (report.failed) reasons.push(`gave up in ${report.failed_in}: ${report.failed}`);
+  else reasons.push(...missing(steps, scenario));
+  reasons.push(...complaints(report.notices ?? []));
+  for (const [name, count] of Object.entries(figures)) {
+    if (count > 0 && name !== 'mediaRequestsAborted') reasons.push(`the player counts ${name}: ${count}`);
+  }
+  if (total) reasons.push(...totals(total, expected));
+  if (steps.play) reasons.push(...fromStart(steps.play, expected, listed, lowest));
+  (steps.seeks ?? []).forEach((step, index) => reasons.push(...sought(step, index, expected, listed)));
+  (steps.switches ?? []).forEach((step, index) => reasons.push(...switched(step, index, expected, scenario.player)));
+  if (steps.end) reasons.push(...atEnd(steps.end, expected, listed));
+  return reasons;
+}
+
+const median = values => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
+
+/** The figures of one player that are worth a line. */
+export function figures(report) {
+  const { steps = {}, total } = report;
+  const seeks = steps.seeks ?? [];
+  const all = [steps.play, ...seeks, ...(steps.switches ?? []), steps.end].filter(Boolean);
+  const rounded = value => (value === undefined ? null : Math.round(value));
+  return {
+    start_ms: rounded(steps.play?.playing_ms),
+    seeks: seeks.length,
+    seek_median_ms: rounded(median(seeks.map(({ playing_ms }) => playing_ms))),
+    seek_max_ms: seeks.length ? rounded(Math.max(...seeks.map(({ playing_ms }) => playing_ms))) : null,
+    switch_ms: (steps.switches ?? []).map(({ took_ms }) => Math.round(took_ms)),
+    longest_stall_ms: all.length ? Math.max(...all.map(({ longest_stall_ms }) => longest_stall_ms)) : null,
+    latest_sample_ms: all.length ? Math.max(...all.map(({ latest_sample_ms }) => latest_sample_ms)) : null,
+    duration_s: steps.end?.duration_s ?? steps.play?.duration_s ?? null,
+    frames: total?.frames ?? null,
+    dropped: total?.dropped ?? null,
+    audio_bytes: total?.audio_bytes ?? null,
+    took_ms: report.took_ms ?? null,
+  };
+}

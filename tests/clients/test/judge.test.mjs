@@ -1,0 +1,100 @@
+// The judge and the small readers, without a browser: each reason is given when, and only when, it holds.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { holes, judge } from '../lib/judge.mjs';
+import { rangeOf } from '../lib/media-server.mjs';
+import { framesOf } from '../lib/ffmpeg.mjs';
+import { seekTargets, variantsOf } from '../lib/stream.mjs';
+
+const expected = { duration_s: 60, frame_rate: 25, frames: 1500, audio: true };
+const variants = [{ width: 1280, height: 720 }, { width: 426, height: 240 }];
+const scenario = { player: 'hls', seeks: [20] };
+
+const step = more => ({
+  from_s: 0, to_s: 6, frames: 152, dropped: 0, audio_bytes: 90000, longest_stall_ms: 40, latest_sample_ms: 30,
+  width: 426, height: 240, buffered: [[0, 16]], ...more,
+});
+
+function sound() {
+  return {
+    failed: null,
+    notices: [],
+    player_figures: {},
+    total: { frames: 260, dropped: 0, audio_bytes: 200000, has_audio: null },
+    steps: {
+      play: step({ duration_s: 60 }),
+      seeks: [step({ target_s: 20, picture_s: 20, from_s: 20, to_s: 21.5, frames: 40, buffered: [[0, 16], [20, 36]] })],
+      end: step({ from_s: 57, to_s: 60, frames: 76, buffered: [[56, 60]], ended_at_s: 60.02, duration_s: 60.02 }),
+    },
+  };
+}
+
+/** Each row: what is wrong, how it comes about, and the reason that has to be given. */
+const WRONG = [
+  ['a stall', report => { report.steps.play.longest_stall_ms = 1001; }, /stood still for 1001 ms/],
+  ['frames that are missing', report => { report.steps.play.frames = 140; }, /140 frames decoded/],
+  ['no sound after a seek', report => { report.steps.seeks[0].audio_bytes = 0; }, /seek 1 .* no audio decoded/],
+  ['no picture', report => { report.steps.play.width = 0; report.steps.play.height = 0; }, /picture is 0x0/],
+  ['another rendition', report => { report.steps.play.width = 1280; report.steps.play.height = 720; }, /720 high, and 240 was chosen/],
+  ['two ranges', report => { report.steps.play.buffered = [[0, 4], [12, 16]]; }, /2 buffered ranges/],
+  ['a hole', report => { report.steps.seeks[0].buffered = [[20, 24], [24.1, 28]]; }, /a hole in the buffer from 24.000 s/],
+  ['a wrong duration', report => { report.steps.play.duration_s = 60.1; }, /the duration is 60.100 s/],
+  ['an early end', report => { report.steps.end.ended_at_s = 59.9; }, /it ended at 59.900 s/],
+  ['an early picture', report => { report.steps.seeks[0].picture_s = 16; }, /first picture is that of 16.000 s/],
+  ['a warning', report => { report.notices.push({ level: 'warn', source: 'hls.js', text: 'hole', step: 'play' }); }, /hls.js: hole/],
+  ['a jump over a gap', report => { report.player_figures.gapsJumped = 1; }, /gapsJumped: 1/],
+  ['a step that was left out', report => { report.steps.seeks = []; }, /seeks: 0 of 1 done/],
+  ['giving up', report => { report.failed = 'no picture'; report.failed_in = 'play'; }, /gave up in play: no picture/],
+  ['no audio at all', report => { report.total.audio_bytes = 0; }, /not one byte of audio/],
+  ['a browser that knows of none', report => { report.total.audio_bytes = null; report.total.has_audio = false; }, /knows of no audio/],
+];
+
+test('what is sound gives no reason', () => {
+  assert.deepEqual(judge(sound(), scenario, expected, variants), []);
+});
+
+for (const [what, spoil, reason] of WRONG) {
+  test(`${what} is noticed`, () => {
+    const report = sound();
+    spoil(report);
+    const reasons = judge(report, scenario, expected, variants);
+    assert.ok(reasons.some(each => reason.test(each)), `wanted ${reason}, found ${JSON.stringify(reasons)}`);
+  });
+}
+
+test('a gap that has not been fetched is no hole', () => {
+  assert.deepEqual(holes([[0, 16], [20, 36]]), []);
+  assert.deepEqual(holes([[0, 16], [16.04, 36]]), [[16, 16.04]]);
+});
+
+test('a multivariant playlist is read as listed', () => {
+  const text = '#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=900,CODECS="avc1.64001f,mp4a.40.2",RESOLUTION=426x240,FRAME-RATE=25.000\n240p/index.m3u8\n';
+  assert.deepEqual(variantsOf(text, 'http://h/a/master.m3u8'), [{
+    url: 'http://h/a/240p/index.m3u8', bandwidth: 900, width: 426, height: 240, frame_rate: 25, codecs: 'avc1.64001f,mp4a.40.2',
+  }]);
+});
+
+test('the same seed seeks to the same places, within the title', () => {
+  const targets = seekTargets(50, 7, 60, 2.5);
+  assert.deepEqual(targets, seekTargets(50, 7, 60, 2.5));
+  assert.notDeepEqual(targets, seekTargets(50, 8, 60, 2.5));
+  assert.ok(targets.every(target => target >= 0 && target < 57.5));
+  assert.ok(new Set(targets.map(target => Math.floor(target / 10))).size >= 5, 'they are spread');
+});
+
+test('byte ranges are cut as they are asked for', () => {
+  assert.deepEqual(rangeOf('bytes=0-', 10), [0, 9]);
+  assert.deepEqual(rangeOf('bytes=2-40', 10), [2, 9]);
+  assert.deepEqual(rangeOf('bytes=-3', 10), [7, 9]);
+  assert.equal(rangeOf('bytes=10-', 10), undefined);
+  assert.equal(rangeOf(undefined, 10), null);
+});
+
+test('rows of framecrc go to their streams', () => {
+  const text = '#tb 0: 1/25\n#media_type 0: video\n#tb 1: 1/48000\n#sample_rate 1: 48000\n0, 3, 3, 1, 460800, 0x1\n1, 1024, 1024, 1024, 4096, 0x2\n';
+  const [video, audio] = framesOf(text);
+  assert.deepEqual(video, { rate: null, rows: [{ pts_s: 0.12, duration_s: 0.04, bytes: 460800, crc: '0x1' }] });
+  assert.equal(audio.rate, 48000);
+  assert.equal(audio.rows[0].duration_s, 1024 / 48000);
+});
