@@ -6,20 +6,20 @@ SHELL := /bin/bash
 CARGO_HOME_DIR := $(if $(CARGO_HOME),$(CARGO_HOME),$(HOME)/.cargo)
 export PATH := $(PATH):$(CARGO_HOME_DIR)/bin
 
-# A source of your own for the demo: make demo CLIP=film.mkv
+# A source of your own for the demo: make demo CLIP=film.mkv. DEMO_EXIT=1 ends it by itself.
 CLIP ?=
 # What the second test run hides from the program: Fedora's own libav has neither.
 MASKED := libx264,libx265
 
-.PHONY: help setup demo test check-api bench soak lint docs clean
+.PHONY: help setup demo test check-api check-clients soak-clients bench soak lint docs clean
 
 help: ## say what there is
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing to build, test and demonstrate (Debian, Ubuntu, Fedora)
 	@scripts/setup
 
-demo: setup ## build, transcode a clip to HLS and show the result; CLIP=film.mkv for one of yours
+demo: setup ## a node that transcodes a clip and streams it, until ctrl-C; CLIP=film.mkv, DEMO_EXIT=1, DEMO_LISTEN=0.0.0.0
 	cargo build --release --locked
 	@scripts/demo "$(CLIP)"
 
@@ -31,8 +31,20 @@ check-api: setup ## ask a node everything that its OpenAPI document allows, and 
 	cargo build --locked
 	scripts/check-api
 
-bench: setup ## measure against the ffmpeg command on the same machine and print the ratios
+check-clients: ## play streams of a node with real clients: Chromium with four players, FFmpeg, GStreamer
+	@scripts/setup clients
+	cargo build --locked
+	scripts/check-clients
+
+soak-clients: ## the same with 20 seeks, Firefox, mpv and VLC, and with planted faults that have to be noticed
+	@scripts/setup soak-clients
+	cargo build --locked
+	scripts/check-clients --soak
+
+bench: setup ## measure against the ffmpeg command and nginx on the same machine and print the ratios
 	cargo bench --locked --bench engine
+	cargo build --release --locked
+	scripts/bench-static
 
 soak: setup ## the long runs: 200 cancels, joins on a film (SPROCKET_TEST_FILM), two hours of video, 50 kills of the node
 	SPROCKET_CANCEL_CYCLES=200 SPROCKET_SOAK=1 cargo test --release --locked --test cancel --test windows --test soak_drift -- --nocapture --test-threads=1

@@ -7,9 +7,12 @@
 
 use crate::av::registry::has_encoder;
 use crate::base::error::{Error, ErrorKind, Result, Stage};
+use crate::base::time::Rational;
 use crate::config::paths::PathMap;
 use crate::config::settings::Settings;
 use crate::http::{self, Doors};
+use crate::media::index::Shelf;
+use crate::media::plan::Machine;
 use crate::media::{crash, libav_version};
 use crate::model::node::Fault;
 use crate::node::conditions::{self, Conditions};
@@ -18,8 +21,13 @@ use crate::node::disks::{Disks, Pace};
 use crate::node::orchestrator::Client;
 use crate::node::telemetry::Telemetry;
 use crate::node::{heartbeat, outbox, progress};
-use crate::work::board::{Board, Setup};
+use crate::store::cache::{Cache, Caps};
+use crate::work::board::{self, Board};
 use crate::work::deaths::{self, Watch};
+use crate::work::jit::floor::Rules;
+use crate::work::jit::title::House;
+use crate::work::jit::titles::Titles;
+use crate::work::jit::{self, Setup, Studio};
 use crate::work::journal::Journal;
 use crossbeam_channel::bounded;
 use serde_json::{Value, json};
@@ -52,6 +60,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between two rounds of housekeeping, at most and at least.
 const HOUSE_EVERY: Duration = Duration::from_secs(60);
 const HOUSE_AT_MOST_EVERY: Duration = Duration::from_secs(1);
+/// The folder in the state for segments made on demand.
+const STREAM_CACHE: &str = "streams";
+/// The folder in the state for the key frames of files without an index, and how much it may hold.
+const INDEX_SHELF: &str = "index";
+const MAX_SHELF_BYTES: u64 = 256 << 20;
 /// Encoders of pictures, by codec, that a job may use without hardware.
 const ENCODERS: [(&str, &[&str]); 4] = [
     ("h264", &["libx264", "libopenh264"]),
@@ -75,7 +88,7 @@ pub fn serve(settings: Settings, shutdown: &CancellationToken) -> Result<()> {
     let orchestrator = orchestrator(&settings)?;
     let outbox = orchestrator.as_ref().map(|_| Arc::new(Notify::new()));
     let paths = Arc::new(PathMap::new(&settings.paths)?);
-    let board = Board::new(Setup {
+    let board = Board::new(board::Setup {
         journal: journal.clone(),
         paths: paths.clone(),
         limits: settings.limits.clone(),
@@ -89,9 +102,11 @@ pub fn serve(settings: Settings, shutdown: &CancellationToken) -> Result<()> {
     for e in [listens.as_ref().err(), watch.as_ref().err()].into_iter().flatten() {
         tracing::error!("a job that kills this process will not be found: {e}");
     }
+    let (titles, studio) = streams(&settings)?;
     let desk = Desk::new(Parts {
         settings: settings.clone(),
         board: board.clone(),
+        studio: studio.clone(),
         conditions: conditions.clone(),
         telemetry,
         journal: journal.clone(),
@@ -101,12 +116,13 @@ pub fn serve(settings: Settings, shutdown: &CancellationToken) -> Result<()> {
     })?;
     conditions.wait_for_first(FIRST_LOOK);
 
+    let journal_kept = journal.clone();
     let node =
-        Node { settings, journal: journal.clone(), paths, board, conditions, desk, orchestrator, outbox };
+        Node { settings, journal, paths, board, titles, studio, conditions, desk, orchestrator, outbox };
     let runtime = runtime()?;
     let result = runtime.block_on(node.run(shutdown));
     runtime.shutdown_timeout(Duration::from_millis(100));
-    journal.close(CLOSE_LIMIT);
+    journal_kept.close(CLOSE_LIMIT);
     if let Ok(watch) = watch {
         watch.end();
     }
@@ -119,6 +135,8 @@ struct Node {
     journal: Journal,
     paths: Arc<PathMap>,
     board: Board,
+    titles: Arc<Titles>,
+    studio: Studio,
     conditions: Arc<Conditions>,
     desk: Desk,
     orchestrator: Option<Client>,
@@ -141,6 +159,7 @@ impl Node {
         };
         tracing::info!("stops: running jobs are kept as they are and go on after the next start");
         self.conditions.set_draining(true);
+        self.studio.close();
         if !self.board.stop(STOP_LIMIT).await {
             tracing::warn!("some jobs did not stop in time; they go on from their last note");
         }
@@ -158,6 +177,8 @@ impl Node {
             desk: self.desk.clone(),
             paths: self.paths.clone(),
             settings: self.settings.clone(),
+            titles: self.titles.clone(),
+            studio: self.studio.clone(),
             shutdown,
         }
     }
@@ -190,6 +211,17 @@ impl Node {
                 conditions.look();
                 board.set_silent_roots(conditions.silent_roots());
                 board.start_some();
+            }
+            Ok(())
+        });
+        let (studio, conditions, ended) = (self.studio.clone(), self.conditions.clone(), end.clone());
+        loops.spawn(async move {
+            let mut ticks = interval(jit::TICK);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            while ended.run_until_cancelled(ticks.tick()).await.is_some() {
+                studio.tick();
+                let load = studio.load();
+                conditions.set_viewers_full(load.runs >= load.max_runs);
             }
             Ok(())
         });
@@ -246,6 +278,32 @@ fn runtime() -> Result<Runtime> {
         Error::new(ErrorKind::Io, "no_threads", Stage::Plan, format!("cannot start the runtime: {e}"))
             .hint("raise the limits on threads and open files of this user or container")
     })
+}
+
+/// Just-in-time streams. What an earlier process has left of them is removed.
+fn streams(settings: &Settings) -> Result<(Arc<Titles>, Studio)> {
+    let (stream, limits) = (&settings.stream, &settings.limits);
+    let segment_ms = i64::try_from(stream.segment_duration.as_millis()).unwrap_or(i64::MAX);
+    let house = House {
+        segment_type: stream.segment_type,
+        segment_seconds: Rational::new(segment_ms, 1000),
+        machine: Machine::here(),
+        open_limit: limits.open_timeout,
+        shelf: Shelf::new(settings.paths.state.join(INDEX_SHELF), MAX_SHELF_BYTES),
+    };
+    let caps = Caps { memory_bytes: stream.cache_memory_bytes, disk_bytes: stream.cache_max_bytes };
+    let rules = Rules {
+        max_runs: usize::try_from(stream.max_sessions).unwrap_or(usize::MAX),
+        read_ahead: u64::from(stream.read_ahead),
+        idle: stream.idle_timeout,
+    };
+    let studio = Studio::new(Setup {
+        cache: Cache::open(settings.paths.state.join(STREAM_CACHE), caps)?,
+        rules,
+        stall_timeout: limits.stall_timeout,
+        max_cpu_cores: limits.max_cpu_cores,
+    });
+    Ok((Arc::new(Titles::new(house, settings.paths.roots.len())), studio))
 }
 
 fn orchestrator(settings: &Settings) -> Result<Option<Client>> {

@@ -14,6 +14,9 @@
 //!              \______________________ media::pipeline _________/                      (or one file)
 //!                                                 |
 //!   output opened again <-- media::verify <-------+      then renamed into place: done
+//!
+//!   GET /stream/...  http::stream --> store (what a job has published so far)
+//!   GET /vod/...     http::vod --> work::jit --> store::cache, or a run of the same pipeline, from that place
 //! ```
 //!
 //! The numbers are queue capacities in items: all bounded (`media/items.rs`).
@@ -26,7 +29,7 @@
 //!
 //! Rooms, from the ground up: [`base`] (time, errors, abort flag, publishing of files), [`model`]
 //! (data and pure functions), [`container`] (MPEG-TS, fragmented MP4, codec strings: bytes, pure),
-//! [`config`] (settings and path mapping), [`av`] (libav, safe), [`media`] (the pipeline), [`store`]
+//! [`config`] (settings and path mapping), [`check`] (the judge of HLS streams: bytes, pure), [`av`] (libav, safe), [`media`] (the pipeline), [`store`]
 //! (where outputs live), [`work`] (jobs: taken, kept, run), [`node`] (the node's state, and what it tells
 //! its orchestrator), [`http`] (the control API), [`app`] (all of it put together), [`cli`]. Who may
 //! import whom is a table in `tests/architecture.rs`, which enforces it.
@@ -37,6 +40,7 @@
 pub mod app;
 pub mod av;
 pub mod base;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod container;

@@ -25,6 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("model", &["base"]),
     ("container", &["base", "model"]),
     ("config", &["base", "model"]),
+    ("check", &["base"]),
     ("av", &["base", "model"]),
     ("hardware", &["av", "model", "base", "config"]),
     ("media", &["av", "hardware", "model", "base", "container"]),
@@ -40,6 +41,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "app",
+            "check",
             "http",
             "node",
             "work",
@@ -55,7 +57,20 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "lib",
-        &["http", "node", "work", "store", "media", "hardware", "av", "container", "config", "model", "base"],
+        &[
+            "check",
+            "http",
+            "node",
+            "work",
+            "store",
+            "media",
+            "hardware",
+            "av",
+            "container",
+            "config",
+            "model",
+            "base",
+        ],
     ),
     ("main", &["cli", "base"]),
 ];

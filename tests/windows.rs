@@ -24,7 +24,7 @@ use support::clips::{Clip, audio, h264};
 use support::probe;
 
 #[derive(Default)]
-struct Kept(Mutex<(Vec<u8>, BTreeMap<u64, Segment>)>);
+struct Kept(Mutex<Made>, Mutex<BTreeMap<u64, Vec<u8>>>);
 
 impl SegmentSink for Kept {
     fn init(&self, _: usize, _: &[String], data: &[u8]) -> Result<()> {
@@ -32,8 +32,20 @@ impl SegmentSink for Kept {
         Ok(())
     }
 
+    fn part(&self, _: usize, index: u64, data: &[u8]) -> Result<()> {
+        self.1.lock().unwrap().entry(index).or_default().extend_from_slice(data);
+        Ok(())
+    }
+
     fn segment(&self, segment: Segment) -> Result<()> {
         let index = segment.index;
+        let shown = self.1.lock().unwrap().remove(&index).unwrap_or_default();
+        assert!(segment.data.starts_with(&shown), "segment {index} is not what was shown of it");
+        let is_ts = segment.data.first() == Some(&0x47);
+        assert!(
+            shown.len() * 2 > segment.data.len() || !is_ts,
+            "segment {index} was hardly shown while it grew"
+        );
         assert!(self.0.lock().unwrap().1.insert(index, segment).is_none(), "segment {index} came twice");
         Ok(())
     }

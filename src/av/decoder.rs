@@ -63,12 +63,22 @@ impl Decoder {
         AvError::received(unsafe { sys::avcodec_receive_frame(self.0, frame.as_mut_ptr()) })
     }
 
-    /// Has the decoder skip the loop filter and other work that does not count for `skip` frames;
-    /// for pictures that are decoded only because others refer to them.
-    pub fn skip_non_reference(&mut self, skip: bool) {
-        let discard = if skip { sys::AVDiscard::AVDISCARD_NONREF } else { sys::AVDiscard::AVDISCARD_DEFAULT };
-        // SAFETY: open context; the field may change between packets.
-        unsafe { (*self.0).skip_frame = discard }
+    /// Whether the packets from now on are decoded only as far as others refer to them. Nothing for codecs
+    /// whose packets do not tell that for certain: a sub-layer non-reference picture of HEVC (7.4.2.2) may
+    /// be referred to by pictures of higher layers.
+    pub fn skip_unreferenced(&mut self, skip: bool) {
+        // SAFETY: open context.
+        let context = unsafe { &mut *self.0 };
+        let tells = matches!(
+            context.codec_id,
+            sys::AVCodecID::AV_CODEC_ID_H264
+                | sys::AVCodecID::AV_CODEC_ID_MPEG2VIDEO
+                | sys::AVCodecID::AV_CODEC_ID_MPEG4
+        );
+        let discard =
+            if skip && tells { sys::AVDiscard::AVDISCARD_NONREF } else { sys::AVDiscard::AVDISCARD_DEFAULT };
+        // Read for each packet that is sent.
+        context.skip_frame = discard;
     }
 }
 

@@ -92,6 +92,8 @@ pub enum StreamKind {
 pub struct Stream {
     /// Index in the container.
     pub index: usize,
+    /// The container's own number for it: the track ID of an MP4.
+    pub id: i32,
     /// What it carries.
     pub kind: StreamKind,
     /// Codec parameters.
@@ -116,6 +118,19 @@ pub struct Stream {
     pub is_default: bool,
 }
 
+/// An entry of a container's index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexEntry {
+    /// Decode time in ticks of the stream (in Matroska, the time of presentation).
+    pub dts: i64,
+    /// Decoding can start here.
+    pub key: bool,
+    /// Where it lies in the file.
+    pub offset: u64,
+    /// Its size; 0 if unknown.
+    pub bytes: u64,
+}
+
 /// An open source.
 #[derive(Debug)]
 pub struct Input {
@@ -126,6 +141,8 @@ pub struct Input {
     streams: Vec<Stream>,
     format: String,
     size_bytes: u64,
+    /// Nothing was read and nothing sought: the first packet to come is the file's first.
+    untouched: bool,
 }
 
 #[derive(Debug)]
@@ -158,10 +175,32 @@ impl Input {
             streams: Vec::new(),
             format: String::new(),
             size_bytes,
+            untouched: true,
         };
         input.open_context(path, log)?;
         input.find_streams(path)?;
         Ok(input)
+    }
+
+    /// Makes this input, which an earlier run has used, one of another run: from now on that run's abort
+    /// flag ends its waiting, and libav's lines about it go to that run's log.
+    pub fn rebind(&mut self, cancel: &Cancel, log: &RunLog) {
+        let io = self.io_mut();
+        io.cancel = cancel.clone();
+        io.reader.rebind(cancel);
+        io.failure = None;
+        // SAFETY: open context and AVIO. What ended the earlier run's last read, its cancel included, says
+        // nothing about the next one's.
+        unsafe {
+            (*self.context).opaque = log.opaque();
+            (*self.avio).error = 0;
+            (*self.avio).eof_reached = 0;
+        }
+    }
+
+    /// Whether nothing was read or sought yet, so that the next packet is the first of the file.
+    pub fn is_untouched(&self) -> bool {
+        self.untouched
     }
 
     /// The streams, in container order.
@@ -206,6 +245,7 @@ impl Input {
     /// The next packet. Damage is skipped by libav; a failing disk and a cancel are errors.
     pub fn read(&mut self, packet: &mut Packet) -> Result<Received> {
         packet.clear();
+        self.untouched = false;
         // SAFETY: open context, valid packet.
         let code = unsafe { sys::av_read_frame(self.context, packet.as_mut_ptr()) };
         if let Some(failure) = self.io_mut().failure.take() {
@@ -222,9 +262,19 @@ impl Input {
 
     /// Goes to the last key frame of `stream` at or before `ticks`, or as near as the container can.
     pub fn seek(&mut self, stream: usize, ticks: i64) -> Result<()> {
+        self.seek_with(stream, ticks, sys::AVSEEK_FLAG_BACKWARD)
+    }
+
+    /// The same for any packet, not only key frames: for looking at times, not for decoding.
+    pub fn seek_any(&mut self, stream: usize, ticks: i64) -> Result<()> {
+        self.seek_with(stream, ticks, sys::AVSEEK_FLAG_BACKWARD | sys::AVSEEK_FLAG_ANY)
+    }
+
+    fn seek_with(&mut self, stream: usize, ticks: i64, flags: c_int) -> Result<()> {
         let index = c_int::try_from(stream).unwrap_or(-1);
+        self.untouched = false;
         // SAFETY: open context; libav checks the index.
-        let code = unsafe { sys::av_seek_frame(self.context, index, ticks, sys::AVSEEK_FLAG_BACKWARD) };
+        let code = unsafe { sys::av_seek_frame(self.context, index, ticks, flags) };
         if let Some(failure) = self.io_mut().failure.take() {
             return Err(read_failure(&failure));
         }
@@ -234,28 +284,44 @@ impl Input {
     /// Goes to a byte offset: for finding the end of containers without an index.
     pub fn seek_bytes(&mut self, offset: u64) -> Result<()> {
         let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+        self.untouched = false;
         // SAFETY: open context.
         let code = unsafe { sys::av_seek_frame(self.context, -1, offset, sys::AVSEEK_FLAG_BYTE) };
         AvError::check(code).map(|_| ()).map_err(|e| e.at(Stage::Demux, "cannot seek in the source"))
     }
 
-    /// The container's index of a stream: (DTS in ticks, is a key frame). Empty where there is none.
-    pub fn index_entries(&self, stream: usize) -> Vec<(i64, bool)> {
+    /// How many entries [`Input::index`] has.
+    pub fn index_len(&self, stream: usize) -> usize {
         if stream >= self.streams.len() {
-            return Vec::new();
+            return 0;
         }
-        // SAFETY: the index is one of the context's streams; entries are read at once.
-        unsafe {
-            let st = self.stream_ptr(stream);
-            let count = sys::avformat_index_get_entries_count(st);
-            (0..count)
-                .filter_map(|i| {
-                    let entry = sys::avformat_index_get_entry(st, i);
-                    (!entry.is_null())
-                        .then(|| ((*entry).timestamp, (*entry).flags() & sys::AVINDEX_KEYFRAME as c_int != 0))
-                })
-                .collect()
+        // SAFETY: the index is one of the context's streams.
+        let count = unsafe { sys::avformat_index_get_entries_count(self.stream_ptr(stream)) };
+        usize::try_from(count).unwrap_or(0)
+    }
+
+    /// The container's index of a stream, as the demuxer has it now: some learn it at the first seek, and
+    /// some add to it while they read. Empty where there is none.
+    pub fn index(&self, stream: usize) -> Vec<IndexEntry> {
+        (0..self.index_len(stream)).filter_map(|i| self.index_entry(stream, i)).collect()
+    }
+
+    /// One entry of it.
+    pub fn index_entry(&self, stream: usize, i: usize) -> Option<IndexEntry> {
+        if stream >= self.streams.len() {
+            return None;
         }
+        // SAFETY: the index is one of the context's streams; libav checks the number of the entry, which
+        // is read at once.
+        let entry = unsafe {
+            sys::avformat_index_get_entry(self.stream_ptr(stream), c_int::try_from(i).ok()?).as_ref()?
+        };
+        Some(IndexEntry {
+            dts: entry.timestamp,
+            key: entry.flags() & sys::AVINDEX_KEYFRAME as c_int != 0,
+            offset: u64::try_from(entry.pos).unwrap_or(u64::MAX),
+            bytes: u64::try_from(entry.size()).unwrap_or(0),
+        })
     }
 
     fn open_context(&mut self, path: &Path, log: &RunLog) -> Result<()> {
@@ -421,6 +487,7 @@ unsafe fn describe(index: usize, stream: *const sys::AVStream) -> Result<Stream,
         };
         Ok(Stream {
             index,
+            id: st.id,
             kind,
             params,
             time_base: sys::rational(st.time_base).unwrap_or(Rational::TB_90K),

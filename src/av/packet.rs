@@ -89,6 +89,11 @@ impl Packet {
         self.get().duration.max(0)
     }
 
+    /// Where it begins in the file, if the demuxer tells.
+    pub fn position(&self) -> Option<u64> {
+        u64::try_from(self.get().pos).ok()
+    }
+
     /// Which stream of the container it belongs to.
     pub fn stream(&self) -> usize {
         usize::try_from(self.get().stream_index).unwrap_or(usize::MAX)

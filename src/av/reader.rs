@@ -17,9 +17,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// Bytes in a chunk, and chunks read ahead: 1 MiB waits at most for each source.
-const CHUNK_BYTES: usize = 256 * 1024;
-const CHUNKS_AHEAD: usize = 3;
+/// How much is read ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// Bytes in a chunk: what one read of the file asks for.
+    pub chunk_bytes: usize,
+    /// Chunks that wait, besides one in the reader's hand.
+    pub chunks: usize,
+}
+
+impl Ahead {
+    /// For reading on and on: 1 MiB waits at most for each source.
+    pub const MUCH: Self = Self { chunk_bytes: 256 * 1024, chunks: 3 };
+    /// For a look here and there.
+    pub const LITTLE: Self = Self { chunk_bytes: 32 * 1024, chunks: 0 };
+}
+
 /// Readers that may hang at once before new sources are refused.
 const MAX_ABANDONED: usize = 32;
 /// How long a closing source waits for its reader before it counts as abandoned.
@@ -63,25 +76,35 @@ struct Chunk {
 impl ReadAhead {
     /// Opens `path`, which has to be a regular file, waiting at most `limit`.
     pub fn open(path: &Path, cancel: &Cancel, limit: Duration) -> Result<Self> {
+        Self::open_with(path, cancel, limit, Ahead::MUCH)
+    }
+
+    /// The same for somebody who reads in another way than on and on.
+    pub fn open_with(path: &Path, cancel: &Cancel, limit: Duration, ahead: Ahead) -> Result<Self> {
         if abandoned_readers() >= MAX_ABANDONED {
             let message = format!("{MAX_ABANDONED} reads hang on file systems that do not answer");
             return Err(Error::new(ErrorKind::Io, "storage_hangs", Stage::Open, message)
                 .hint("check the network mounts; the node recovers when they answer"));
         }
         let (jump_tx, jumps) = bounded(4);
-        let (chunk_tx, chunks) = bounded(CHUNKS_AHEAD);
+        let (chunk_tx, chunks) = bounded(ahead.chunks);
         let (opened_tx, opened) = bounded(1);
         let (finished_tx, finished) = bounded::<()>(0);
         let reader_path = path.to_owned();
         let spawned = thread::Builder::new().name("read-ahead".into()).spawn(move || {
             let _finished = finished_tx;
-            reader(&reader_path, &opened_tx, &jumps, &chunk_tx);
+            reader(&reader_path, ahead.chunk_bytes, &opened_tx, &jumps, &chunk_tx);
         });
         spawned.map_err(|e| Error::internal(Stage::Open, format!("cannot start a reader thread: {e}")))?;
         let size = wait_for_open(path, &opened, cancel, limit).inspect_err(|_| abandon(&finished))?;
         let current = Chunk { generation: 0, offset: 0, data: Ok(Vec::new()) };
         let cancel = cancel.clone();
         Ok(Self { jumps: Some(jump_tx), chunks, finished, cancel, size, position: 0, generation: 0, current })
+    }
+
+    /// From now on another run's abort flag ends the waiting.
+    pub fn rebind(&mut self, cancel: &Cancel) {
+        self.cancel = cancel.clone();
     }
 
     /// Size of the file when it was opened.
@@ -229,7 +252,13 @@ fn watch_abandoned(finished: Receiver<()>) {
 }
 
 /// The reader thread: opens, then reads ahead from wherever it is sent.
-fn reader(path: &PathBuf, opened: &Sender<io::Result<u64>>, jumps: &Receiver<Jump>, chunks: &Sender<Chunk>) {
+fn reader(
+    path: &PathBuf,
+    chunk_bytes: usize,
+    opened: &Sender<io::Result<u64>>,
+    jumps: &Receiver<Jump>,
+    chunks: &Sender<Chunk>,
+) {
     let file = match open_regular(path) {
         Ok((file, size)) => {
             let _ = opened.send(Ok(size));
@@ -245,7 +274,7 @@ fn reader(path: &PathBuf, opened: &Sender<io::Result<u64>>, jumps: &Receiver<Jum
         while let Ok(jump) = jumps.try_recv() {
             at = jump;
         }
-        let data = read_chunk(&file, at.offset);
+        let data = read_chunk(&file, at.offset, chunk_bytes);
         let stop_here = !matches!(&data, Ok(d) if !d.is_empty());
         let chunk = Chunk { generation: at.generation, offset: at.offset, data };
         at.offset += chunk.data.as_ref().map_or(0, |d| d.len() as u64);
@@ -277,8 +306,8 @@ fn open_regular(path: &PathBuf) -> io::Result<(File, u64)> {
     Ok((File::open(path)?, facts.len()))
 }
 
-fn read_chunk(file: &File, offset: u64) -> io::Result<Vec<u8>> {
-    let mut data = vec![0; CHUNK_BYTES];
+fn read_chunk(file: &File, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
+    let mut data = vec![0; bytes];
     loop {
         match file.read_at(&mut data, offset) {
             Ok(n) => {

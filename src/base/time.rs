@@ -245,7 +245,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rescale_there_and_back_stays_within_one_tick(t in -1_000_000_000_000i64..1_000_000_000_000, n in 1i64..2000, d in 1i64..200_000) {
+        fn rescale_there_and_back_stays_within_one_tick(t in -50_000_000_000i64..50_000_000_000, n in 1i64..2000, d in 1i64..200_000) {
             let tb = Rational::new(n, d);
             let there = rescale(t, tb, Rational::TB_90K, Rounding::Nearest);
             let exact = Rational::from_int(t) * tb;

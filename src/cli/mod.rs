@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 pub mod args;
+pub mod check;
 pub mod config;
 pub mod doctor;
 pub mod inspect;
@@ -48,6 +49,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say which of the rules that televisions need an HLS stream keeps, and where it breaks one
+    Check(check::CheckArgs),
     /// Run the node: take jobs over HTTP
     Serve {
         /// The configuration file [default: $SPROCKET_CONFIG, ./sprocket.yaml, /etc/sprocket/sprocket.yaml]
@@ -99,6 +102,7 @@ fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Transcode(args) => transcode::run(&args, &cancel),
         Command::Inspect { input, json } => inspect::run(&input, json, &cancel),
+        Command::Check(args) => check::run(&args, &cancel),
         Command::Config { config } => config::run(config.as_deref()),
         Command::Doctor { config } => doctor::run(config.as_deref(), &cancel),
         Command::Serve { config } => serve::run(config.as_deref()),

@@ -365,6 +365,35 @@ pub fn is_idr(codec: VideoCodec, unit: &[u8]) -> bool {
     }
 }
 
+/// Whether the first slice in `beginning`, the first bytes of a coded picture, is one of an IDR picture;
+/// `None` where no slice begins there.
+pub fn starts_with_idr(codec: VideoCodec, format: NalFormat, beginning: &[u8]) -> Option<bool> {
+    let judge = |unit: &[u8]| is_slice(codec, unit).then(|| is_idr(codec, unit));
+    let NalFormat::LengthPrefixed { length_bytes } = format else {
+        return nal_units(beginning, format).find_map(judge);
+    };
+    let mut rest = beginning;
+    while let Some((head, tail)) =
+        rest.split_at_checked(usize::from(length_bytes)).filter(|(h, _)| !h.is_empty())
+    {
+        let length = head.iter().fold(0usize, |sum, &byte| sum << 8 | usize::from(byte));
+        // The unit may go on behind what is there: its first byte tells.
+        if let Some(told) = tail.get(..length.min(1)).and_then(judge) {
+            return Some(told);
+        }
+        rest = tail.get(length..)?;
+    }
+    None
+}
+
+/// Whether the unit is a slice of a picture.
+fn is_slice(codec: VideoCodec, unit: &[u8]) -> bool {
+    match codec {
+        VideoCodec::H264 => (1..=5).contains(&nal_type(codec, unit)),
+        _ => nal_type(codec, unit) < 32,
+    }
+}
+
 /// Whether the unit is a slice of a picture at which decoding can start: IDR for H.264, any IRAP
 /// picture (BLA, IDR, CRA; types 16 to 23) for HEVC.
 pub fn is_irap(codec: VideoCodec, unit: &[u8]) -> bool {

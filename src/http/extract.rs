@@ -151,6 +151,23 @@ impl<S: Send + Sync> FromRequestParts<S> for Folder {
     }
 }
 
+/// A job, and a path in its output, decoded once. An id that no job can have is as unknown as any other.
+pub(super) struct JobFile {
+    pub(super) job: String,
+    pub(super) path: String,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for JobFile {
+    type Rejection = Problem;
+
+    async fn from_request_parts(head: &mut Parts, state: &S) -> Answer<Self> {
+        let parameters = parameters(head, state).await;
+        let owned = |name| value(parameters.as_ref(), name).unwrap_or_default().to_owned();
+        let (job, path) = (owned("job"), owned("path"));
+        if is_job_id(&job) { Ok(Self { job, path }) } else { Err(Problem::no_such_job(&job)) }
+    }
+}
+
 /// Which part of a list.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Page {

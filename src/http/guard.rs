@@ -12,9 +12,11 @@
 //!   names given by proxies and containers cannot be known here.
 //! - Bodies have to be `application/json` (`extract`), which a form cannot send.
 //!
-//! With a token every call but `/healthz` and `/readyz` wants it, paths that do not exist included.
+//! With a token every call but `/healthz` and `/readyz` wants it, paths that do not exist included. The page
+//! at `/` does not: it holds nothing, and asks for the token.
 
 use super::Room;
+use super::page;
 use super::problem::{Answer, Problem};
 use crate::config::settings::{Secret, Settings};
 use axum::extract::{Request, State};
@@ -75,7 +77,7 @@ impl Guard {
             return Err(Problem::new(StatusCode::FORBIDDEN, "foreign_origin", detail));
         }
         match &self.token {
-            Some(token) if !OPEN.contains(&head.uri.path()) => shown(token, &head.headers),
+            Some(token) if !is_open(head.uri.path()) => shown(token, &head.headers),
             _ => Ok(()),
         }
     }
@@ -93,7 +95,12 @@ impl Guard {
     }
 }
 
-fn size(head: &Parts) -> Answer<()> {
+fn is_open(path: &str) -> bool {
+    OPEN.contains(&path) || page::is_part(path)
+}
+
+/// Whether target and header lines are within their limits.
+pub(super) fn size(head: &Parts) -> Answer<()> {
     let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if target > MAX_TARGET_BYTES {
         let detail = format!("the path and query have {target} bytes, of at most {MAX_TARGET_BYTES}");
@@ -157,16 +164,26 @@ fn is_own_origin(headers: &HeaderMap, host: &Authority) -> bool {
 }
 
 fn shown(token: &Secret, headers: &HeaderMap) -> Answer<()> {
-    let given = only(headers, &AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
-    if given.is_some_and(|given| token.matches(given)) {
+    if bearer_token(headers).is_some_and(|given| token.matches(given)) {
         return Ok(());
     }
-    let (detail, challenge) = match headers.contains_key(AUTHORIZATION) {
+    let what = "send the header Authorization: Bearer TOKEN with the node's control token";
+    Err(unauthorized(headers.contains_key(AUTHORIZATION), what))
+}
+
+/// 401. `wrong`: a token was there, but not the right one; else `what` says what to do.
+pub(super) fn unauthorized(wrong: bool, what: &str) -> Problem {
+    let (detail, challenge) = match wrong {
         true => ("the token is not that of this node", "Bearer error=\"invalid_token\""),
-        false => ("send the header Authorization: Bearer TOKEN with the node's control token", "Bearer"),
+        false => (what, "Bearer"),
     };
     let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
-    Err(problem.header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge)))
+    problem.header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+}
+
+/// The bearer token of the one `Authorization` header.
+pub(super) fn bearer_token(headers: &HeaderMap) -> Option<&[u8]> {
+    only(headers, &AUTHORIZATION).and_then(|value| bearer(value.as_bytes()))
 }
 
 /// The token of `Bearer TOKEN`. The scheme's case does not matter (RFC 9110, section 11.1).
@@ -274,14 +291,16 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_wanted_everywhere_but_at_the_two_open_calls() {
+    fn a_token_is_wanted_everywhere_but_at_the_open_calls_and_the_page() {
         let guard = guard("s3cret");
         let host = ("host", "node.example");
         let refused = Some((401, "unauthorized"));
-        for path in ["/jobs", "/metrics", "/openapi.json", "/nothing", "/healthz/", "/healthz/x"] {
+        for path in
+            ["/jobs", "/metrics", "/openapi.json", "/nothing", "/healthz/", "/healthz/x", "/assets/", "//"]
+        {
             assert_eq!(told(&guard, path, &[host]), refused, "{path}");
         }
-        for path in OPEN {
+        for path in OPEN.into_iter().chain(["/", "/assets/page.js"]) {
             assert_eq!(told(&guard, path, &[host]), None, "{path}");
         }
         for right in ["Bearer s3cret", "bearer s3cret", "BEARER   s3cret "] {

@@ -10,6 +10,7 @@ use crate::model::node::NodeState;
 use crate::node::desk::NodeDescription;
 use crate::node::link::Link;
 use crate::work::board::Totals;
+use crate::work::jit::Load;
 use axum::http::{Method, StatusCode};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode_registry;
@@ -86,11 +87,13 @@ fn class(status: StatusCode) -> &'static str {
 pub(super) fn text(
     node: &NodeDescription,
     totals: &Totals,
+    streams: &Load,
     link: Option<&Link>,
     requests: &Requests,
 ) -> Result<String, fmt::Error> {
     let mut page = Page(Registry::with_prefix("sprocket"));
     about_jobs(&mut page, totals);
+    about_streams(&mut page, streams);
     about_node(&mut page, node);
     about_machine(&mut page, node);
     if let Some(link) = link {
@@ -146,6 +149,16 @@ fn about_jobs(page: &mut Page, totals: &Totals) {
     page.gauges("job_speed", "Title seconds made each second, by running job", "job", totals.speeds.clone());
     let encoders = totals.encoders.iter().map(|(name, n)| (name.clone(), *n as f64)).collect();
     page.gauges("encoder_renditions", "Renditions being made, by encoder", "encoder", encoders);
+}
+
+fn about_streams(page: &mut Page, streams: &Load) {
+    page.gauge("streams", "Runs that make segments for viewers", count(streams.runs));
+    page.gauge("streams_resting", "Those of them that are far enough ahead", count(streams.resting));
+    page.gauge("stream_slots", "Runs for viewers that may be at once", count(streams.max_runs));
+    page.gauge("stream_requests_waiting", "Requests that wait for a segment", count(streams.waiting));
+    let fill = &streams.fill;
+    let kept = vec![("memory".into(), fill.memory_bytes as f64), ("disk".into(), fill.disk_bytes as f64)];
+    page.gauges("stream_cache_bytes", "Segments that are kept, by where", "place", kept);
 }
 
 fn about_node(page: &mut Page, node: &NodeDescription) {

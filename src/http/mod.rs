@@ -1,16 +1,18 @@
-//! The control API: how an orchestrator and an operator drive the node (contract, section 3).
+//! The control API, and the media that players fetch (contract, sections 3 and 4).
 //!
 //! ```text
-//!   connection --> server --> observe --> guard --> deadline --> one handler --> board, desk
-//!              (limits, time)  (log,    (Host, Origin,    \
-//!                              metrics)  token, size)      +--> every refusal is a problem
+//!   connection --> server --+--> observe --> guard --> deadline --> one handler --> board, desk
+//!              (limits, time)|   (log,    (Host, Origin,    \
+//!                            |    metrics)  token, size)     +--> every refusal is a problem
+//!    /stream/.. and /vod/..  +--> observe --> CORS --> admit --> one handler --> media
+//!                                                  (stream token, size)
 //! ```
 //!
 //! What enters: bytes of whoever reaches the socket. What leaves: JSON, Prometheus text, event
-//! streams; and for everything that goes wrong an RFC 9457 problem with a stable code. The table below
-//! is the whole of the API: the OpenAPI document is made from it. What must not live here: decisions
+//! streams, media; and for everything that goes wrong an RFC 9457 problem with a stable code. The tables below
+//! are the whole of the API: the OpenAPI document is made from it. What must not live here: decisions
 //! about jobs or about the node's state, which are the board's and the desk's; and nothing that waits
-//! for a disk, except on the threads of `roots`.
+//! for a disk, except on those of `threads`.
 //!
 //! | module | what |
 //! | --- | --- |
@@ -19,7 +21,12 @@
 //! | `guard` | who may ask: `Host`, `Origin`, bearer token |
 //! | `extract` | bodies, ids, query values, or the problem with them |
 //! | `problem` | what a refusal looks like |
-//! | `jobs`, `events`, `roots`, `node`, `ops` | the handlers |
+//! | `jobs`, `events`, `roots`, `node`, `ops` | the handlers of the control API |
+//! | `stream` | the handler for outputs of jobs |
+//! | `vod` | the handlers for files that are made while they are watched |
+//! | `threads` | for disks that may not answer |
+//! | `media` | what all media answers have in common: ranges, validators, CORS, the stream token |
+//! | `page` | the page at `/`, for people |
 //! | `metrics` | what `/metrics` says |
 //! | `openapi` | the document: what all calls have in common |
 
@@ -27,28 +34,39 @@ mod events;
 mod extract;
 mod guard;
 mod jobs;
+mod media;
 mod metrics;
 mod node;
 mod observe;
 mod openapi;
 mod ops;
+mod page;
 mod problem;
 mod roots;
 mod server;
 mod socket;
+mod stream;
+mod threads;
+mod vod;
 
 use crate::config::paths::PathMap;
 use crate::config::settings::Settings;
 use crate::node::desk::Desk;
 use crate::work::board::Board;
+use crate::work::jit::Studio;
+use crate::work::jit::titles::Titles;
 use axum::Router;
+use axum::extract::Request;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use bytes::Bytes;
 use guard::Guard;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
+use media::access;
 use metrics::Requests;
-use roots::Threads;
 use std::sync::Arc;
+use threads::Threads;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -71,6 +89,10 @@ pub struct Doors {
     pub paths: Arc<PathMap>,
     /// The settings.
     pub settings: Arc<Settings>,
+    /// What files can be streamed as.
+    pub titles: Arc<Titles>,
+    /// Who makes their segments.
+    pub studio: Studio,
     /// Ends the server and every event stream.
     pub shutdown: CancellationToken,
 }
@@ -81,17 +103,20 @@ struct Room {
     desk: Desk,
     paths: Arc<PathMap>,
     settings: Arc<Settings>,
+    titles: Arc<Titles>,
+    studio: Studio,
     shutdown: CancellationToken,
     guard: Guard,
     threads: Threads,
+    shelf: stream::Shelf,
     requests: Requests,
     streams: Arc<Semaphore>,
     /// `/openapi.json`.
     document: Bytes,
 }
 
-/// Every call that there is.
-fn table() -> OpenApiRouter<Arc<Room>> {
+/// Every call of the control API.
+fn control_table() -> OpenApiRouter<Arc<Room>> {
     openapi::start()
         .routes(routes!(jobs::submit, jobs::list))
         .routes(routes!(jobs::show, jobs::cancel))
@@ -108,14 +133,32 @@ fn table() -> OpenApiRouter<Arc<Room>> {
         .routes(routes!(ops::document))
 }
 
-/// The API as a service. The layers are in the order in which a request meets them, the last one first.
+/// Every path that media lies at. `HEAD` comes with each `GET`.
+fn media_table() -> OpenApiRouter<Arc<Room>> {
+    OpenApiRouter::default().routes(routes!(stream::file)).routes(routes!(vod::get))
+}
+
+/// All of it as a service: two routers, whose layers have nothing in common.
 pub fn router(doors: Doors) -> Router {
-    let (routes, api) = table().split_for_parts();
-    let document = openapi::finish(api, doors.settings.http.control_token.is_some());
+    let (control, mut api) = control_table().split_for_parts();
+    let (media, media_api) = media_table().split_for_parts();
+    api.merge(media_api);
+    let document = openapi::finish(api, openapi::Wanted::of(&doors.settings));
     let room = Arc::new(Room::new(doors, document));
+    let control = TowerToHyperService::new(control_router(control, room.clone()));
+    let media = TowerToHyperService::new(media_router(media, room));
+    Router::new().fallback(move |request: Request| {
+        let chosen = if access::is_media(request.uri().path()) { &media } else { &control };
+        chosen.call(request)
+    })
+}
+
+/// The layers are in the order in which a request meets them, the last one first.
+fn control_router(routes: Router<Arc<Room>>, room: Arc<Room>) -> Router {
     routes
         // A client that joins a base address with an empty path.
         .route("/roots/{root}/", get(roots::top))
+        .merge(page::routes())
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(from_fn(observe::deadline))
@@ -125,18 +168,34 @@ pub fn router(doors: Doors) -> Router {
         .with_state(room)
 }
 
+/// Handlers of media set their own limits of time: some answers take as long as an encoder does.
+fn media_router(routes: Router<Arc<Room>>, room: Arc<Room>) -> Router {
+    routes
+        .fallback(access::nothing)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .layer(from_fn_with_state(room.clone(), access::admit))
+        .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(access::cross_origin(&room.settings.http.cors_origins))
+        .layer(from_fn(access::finish))
+        .layer(from_fn_with_state(room.clone(), observe::each))
+        .with_state(room)
+}
+
 impl Room {
     fn new(doors: Doors, document: Bytes) -> Self {
-        let Doors { board, desk, paths, settings, shutdown } = doors;
+        let Doors { board, desk, paths, settings, titles, studio, shutdown } = doors;
         Self {
             board,
             desk,
             paths,
             guard: Guard::new(&settings),
             threads: Threads::new(settings.paths.roots.len()),
+            shelf: stream::Shelf::default(),
             requests: Requests::default(),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             settings,
+            titles,
+            studio,
             shutdown,
             document,
         }

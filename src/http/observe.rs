@@ -1,7 +1,7 @@
 //! What is noted of each request, and how long a handler may think.
 //!
 //! What enters: a request on its way in, its response on its way out. What leaves: one debug line, one
-//! measurement, and headers that all answers of the control API share. What stands in a body or in a
+//! measurement, and headers that all answers share unless a layer within says otherwise. What stands in a body or in a
 //! header of a request is never noted: tokens are there.
 
 use super::Room;
@@ -45,7 +45,7 @@ fn harden(response: &mut Response) {
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let policy = HeaderName::from_static("cross-origin-resource-policy");
-    headers.insert(policy, HeaderValue::from_static("same-origin"));
+    headers.entry(policy).or_insert(HeaderValue::from_static("same-origin"));
 }
 
 /// The innermost layer: an answer comes, whatever a disk does. An event stream has begun by then, and

@@ -58,7 +58,8 @@ pub(super) async fn readyz(State(room): State<Arc<Room>>) -> Answer<Json<Health>
 )]
 pub(super) async fn metrics(State(room): State<Arc<Room>>) -> Answer<Response> {
     let link = room.desk.link();
-    let text = metrics::text(&room.desk.describe(), &room.board.totals(), link.as_deref(), &room.requests);
+    let (node, totals, streams) = (room.desk.describe(), room.board.totals(), room.studio.load());
+    let text = metrics::text(&node, &totals, &streams, link.as_deref(), &room.requests);
     let text = text.map_err(|_| Problem::internal("the metrics cannot be written"))?;
     Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }

@@ -1,15 +1,15 @@
 //! The roots, and what lies in their folders.
 //!
 //! What enters: a root's name and a path in it. What leaves: names that can be asked for in turn, or
-//! made the input of a job. Nothing outside a root, nothing hidden, nothing but folders and files. A
-//! folder may lie on a server that is dead, and then reading it never returns: each listing has a thread
-//! of its own and a deadline, and so few of these may hang that other roots stay readable.
+//! made the input of a job. Nothing outside a root, nothing hidden, nothing but folders and files. Reading
+//! a folder may take for ever: it is done on `threads`.
 
 mod listing;
 
 use super::Room;
 use super::extract::{Folder, Page, Values};
 use super::problem::{Answer, Problem};
+use super::threads::Stuck;
 use crate::config::paths::{Area, RootId};
 use axum::Json;
 use axum::extract::State;
@@ -19,23 +19,13 @@ use listing::Trouble;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::timeout_at;
+use std::time::Duration;
 use utoipa::ToSchema;
 
 /// How long a folder may take to be read.
 const LISTING_TIME: Duration = Duration::from_secs(2);
 /// When to ask again after that.
 const RETRY_S: u64 = 10;
-/// Threads that may hang at once.
-const MAX_THREADS: usize = 16;
-/// Of these, for one root: a dead one leaves the others theirs.
-const MAX_THREADS_OF_ONE: usize = 4;
-/// Reading a folder needs little.
-const STACK_BYTES: usize = 256 * 1024;
-
 /// A root.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RootLine {
@@ -94,26 +84,6 @@ pub(super) struct Listing {
     next: Option<String>,
     /// Names in the whole folder that are left out because they are not UTF-8: nobody could ask for them.
     skipped: u64,
-}
-
-/// Who may have a thread.
-pub(super) struct Threads {
-    all: Arc<Semaphore>,
-    of_one: Vec<Arc<Semaphore>>,
-}
-
-impl Threads {
-    pub(super) fn new(roots: usize) -> Self {
-        let of_one = (0..roots).map(|_| Arc::new(Semaphore::new(MAX_THREADS_OF_ONE))).collect();
-        Self { all: Arc::new(Semaphore::new(MAX_THREADS)), of_one }
-    }
-
-    /// Leave to start a thread. First that of the root, so that who waits for a dead one holds nothing
-    /// that others need.
-    async fn enter(&self, root: RootId) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
-        let one = self.of_one.get(root.0)?.clone().acquire_owned().await.ok()?;
-        Some((one, self.all.clone().acquire_owned().await.ok()?))
-    }
 }
 
 /// The roots.
@@ -192,23 +162,20 @@ async fn listing(State(room): State<Arc<Room>>, folder: Folder, uri: Uri) -> Ans
 
 /// Reads the folder on a thread of its own.
 async fn look(room: &Room, id: RootId, local: PathBuf, page: Page) -> Result<listing::Found, Trouble> {
-    let silent = || Trouble::Silent(format!("it does not answer within {} s", LISTING_TIME.as_secs()));
-    let deadline = Instant::now() + LISTING_TIME;
-    let entered = timeout_at(deadline.into(), room.threads.enter(id)).await.map_err(|_| silent())?;
-    let root = room.paths.folder(Area::Root(id)).map(PathBuf::from);
-    let (Some(permits), Some(root)) = (entered, root) else { return Err(Trouble::Missing) };
-    let (answer, told) = oneshot::channel();
-    let work = move || {
-        let _permits = permits;
-        // Whoever asked may have been told that it does not answer.
-        let _ = answer.send(listing::read(&root, &local, &page, deadline));
-    };
-    let started = thread::Builder::new().name("roots".into()).stack_size(STACK_BYTES).spawn(work);
-    started.map_err(|e| Trouble::NoThread(e.to_string()))?;
-    match timeout_at(deadline.into(), told).await {
-        Ok(Ok(found)) => found,
-        Ok(Err(_)) => Err(Trouble::Broken),
-        Err(_) => Err(silent()),
+    let root = room.paths.folder(Area::Root(id)).map(PathBuf::from).ok_or(Trouble::Missing)?;
+    let read = move |deadline| listing::read(&root, &local, &page, deadline);
+    let found = room.threads.run(Area::Root(id), LISTING_TIME, read).await;
+    found.unwrap_or_else(|stuck| Err(Trouble::from(stuck)))
+}
+
+impl From<Stuck> for Trouble {
+    fn from(stuck: Stuck) -> Self {
+        match stuck {
+            Stuck::NoPlace => Self::Missing,
+            Stuck::Silent => Self::Silent(format!("it does not answer within {} s", LISTING_TIME.as_secs())),
+            Stuck::NoThread(why) => Self::NoThread(why),
+            Stuck::Broken => Self::Broken,
+        }
     }
 }
 
@@ -240,27 +207,6 @@ fn problem(root: &str, path: &str, trouble: Trouble) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_dead_root_leaves_the_others_their_threads() {
-        let threads = Threads::new(5);
-        let mut held = Vec::new();
-        for _ in 0..MAX_THREADS_OF_ONE {
-            held.push(threads.enter(RootId(0)).await.unwrap());
-        }
-        let limit = Duration::from_secs(2);
-        assert!(tokio::time::timeout(limit, threads.enter(RootId(0))).await.is_err(), "its share is used up");
-        for root in 1..4 {
-            for _ in 0..MAX_THREADS_OF_ONE {
-                held.push(threads.enter(RootId(root)).await.unwrap());
-            }
-        }
-        assert_eq!(held.len(), MAX_THREADS);
-        assert!(tokio::time::timeout(limit, threads.enter(RootId(4))).await.is_err(), "all are used up");
-        held.pop();
-        assert!(threads.enter(RootId(4)).await.is_some());
-        assert!(threads.enter(RootId(5)).await.is_none(), "there is no such root");
-    }
 
     #[test]
     fn every_trouble_has_its_code() {

@@ -17,6 +17,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tower_http::add_extension::AddExtension;
 
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 512;
@@ -39,6 +41,10 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(1);
 /// Before the next try when no connection can be accepted, for lack of descriptors for instance.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PeerAddress(pub(super) SocketAddr);
 
 /// Serves until the shutdown, and returns when the answers that were under way have ended, or a second
 /// later.
@@ -74,10 +80,11 @@ async fn run(listener: TcpListener, router: Router, shutdown: CancellationToken,
         // Those that have ended; a panic in one was logged by the hook.
         while connections.try_join_next().is_some() {}
         match accepted {
-            Ok((stream, place)) => {
+            Ok((stream, peer, place)) => {
                 let grace_ends = Instant::now() + limits.grace;
                 let ends = Ends { shutdown: shutdown.clone(), crowded: crowded.subscribe(), grace_ends };
-                connections.spawn(connection(stream, place, router.clone(), ends, limits));
+                let router = AddExtension::new(router.clone(), PeerAddress(peer));
+                connections.spawn(connection(stream, place, router, ends, limits));
             }
             Err(e) => {
                 tracing::warn!("cannot accept a connection: {e}");
@@ -99,8 +106,8 @@ async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
     crowded: &watch::Sender<()>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let (stream, _) = listener.accept().await?;
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let (stream, peer) = listener.accept().await?;
     // Small answers go at once. Where this cannot be had they go a little later.
     let _ = stream.set_nodelay(true);
     let place = match places.clone().try_acquire_owned() {
@@ -110,7 +117,7 @@ async fn accept(
             places.clone().acquire_owned().await.map_err(io::Error::other)?
         }
     };
-    Ok((stream, place))
+    Ok((stream, peer, place))
 }
 
 /// What ends a connection from this side.
@@ -133,7 +140,7 @@ impl Ends {
 async fn connection(
     stream: TcpStream,
     _place: OwnedSemaphorePermit,
-    router: Router,
+    router: AddExtension<Router, PeerAddress>,
     mut ends: Ends,
     limits: Limits,
 ) {

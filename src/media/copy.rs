@@ -6,9 +6,10 @@ use super::plan::Plan;
 use super::progress::Progress;
 use crate::av::Packet;
 use crate::base::cancel::{QueueRx, QueueTx, Sent};
-use crate::base::error::{Error, Result, Stage};
+use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::base::time::{Rational, Rounding};
-use crate::model::track::{Sample, VideoTrack};
+use crate::container::nal::{self, NalFormat};
+use crate::model::track::{Sample, VideoCodec, VideoTrack};
 
 /// The stage. The timeline's grid is the stream's own time base.
 pub struct CopyVideo<'a> {
@@ -16,6 +17,8 @@ pub struct CopyVideo<'a> {
     pub plan: &'a Plan,
     /// What the packets are.
     pub track: VideoTrack,
+    /// How its pictures are framed, where they are made of NAL units.
+    pub framing: Option<(VideoCodec, NalFormat)>,
     /// First grid position of the window.
     pub first: u64,
     /// One past the last grid position; `None` runs to where the data ends.
@@ -35,7 +38,7 @@ impl CopyVideo<'_> {
         let (mut last_dts, mut begun) = (i64::MIN, false);
         loop {
             let packet = match self.input.recv()? {
-                Some(Coded::Packet(packet)) => packet,
+                Some(Coded::Packet(packet) | Coded::Passing(packet)) => packet,
                 Some(Coded::End(end)) => {
                     let end = self.end.unwrap_or_else(|| self.plan.end_of_title(end.end));
                     return self.output.send(MuxItem::VideoEnd { end }).map(|_| ());
@@ -47,6 +50,9 @@ impl CopyVideo<'_> {
                 && at >= end
             {
                 return self.output.send(MuxItem::VideoEnd { end }).map(|_| ());
+            }
+            if boundary.is_some() {
+                self.check_cut(&packet)?;
             }
             begun |= boundary.is_some();
             // What comes before the first key frame nobody could decode.
@@ -74,6 +80,24 @@ impl CopyVideo<'_> {
                 (at >= self.end.unwrap_or(u64::MAX) || self.plan.timeline.starts_segment(at)).then_some(at)
             }
         }
+    }
+
+    /// A player that begins at a cut has nothing of what comes before it.
+    fn check_cut(&self, packet: &Packet) -> Result<()> {
+        let told = |(codec, format)| nal::starts_with_idr(codec, format, packet.data());
+        let is_open = self.plan.idr_cuts && self.framing.and_then(told) == Some(false);
+        if !is_open {
+            return Ok(());
+        }
+        let ticks = packet.pts().or(packet.dts()).unwrap_or(0);
+        let at = title_ticks(ticks, self.track.time_base, self.plan.title_origin);
+        let message = format!(
+            "the key frame of {} at {:.3} s is no IDR picture, so it cannot be played as it is",
+            self.plan.input.display(),
+            (Rational::from_int(at) * self.track.time_base).to_f64()
+        );
+        Err(Error::new(ErrorKind::BadSource, "not_idr", Stage::Mux, message)
+            .hint("play the stream that is encoded anew"))
     }
 
     fn sample(&self, packet: Packet, last_dts: &mut i64) -> Sample {

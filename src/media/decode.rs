@@ -64,7 +64,9 @@ impl<'a> Decode<'a> {
     pub fn run(mut self) -> Result<()> {
         loop {
             match self.input.recv()? {
-                Some(Coded::Packet(packet)) => {
+                Some(coded @ (Coded::Packet(_) | Coded::Passing(_))) => {
+                    self.decoder.skip_unreferenced(matches!(coded, Coded::Passing(_)));
+                    let (Coded::Packet(packet) | Coded::Passing(packet)) = coded else { continue };
                     self.decode(Some(&packet))?;
                     if self.is_done() {
                         return self.send_end(self.retimer.next_slot());

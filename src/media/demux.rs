@@ -10,6 +10,7 @@ use super::items::{Coded, DataEnd};
 use super::plan::Plan;
 use super::progress::Progress;
 use super::tracks::changed;
+use super::warm::Lent;
 use crate::av::input::Input;
 use crate::av::log::RunLog;
 use crate::av::{Packet, Received};
@@ -54,7 +55,7 @@ pub struct Demux<'a> {
     first_slot: i64,
     /// Sound before this title time is not needed.
     audio_from: Rational,
-    input: Option<Input>,
+    input: Lent<'a>,
     /// Packets read while looking for the start.
     pending: VecDeque<Packet>,
     /// The picture's packets that a later key frame may make needless.
@@ -71,12 +72,13 @@ struct Held {
 }
 
 impl<'a> Demux<'a> {
-    /// A stage whose pictures begin with slot `first_slot` and whose sound is wanted from `sound_from`
+    /// A stage that reads `input`, whose pictures begin with slot `first_slot` and whose sound is wanted from `sound_from`
     /// (title time) on.
     pub fn new(
         plan: &'a Plan,
         (first_slot, sound_from): (u64, Rational),
         outlets: Outlets,
+        input: Lent<'a>,
         cancel: &'a Cancel,
         log: &'a RunLog,
         progress: &'a Progress,
@@ -89,15 +91,24 @@ impl<'a> Demux<'a> {
             outlets,
             first_slot: i64::try_from(first_slot).unwrap_or(i64::MAX),
             audio_from: sound_from - AUDIO_RUN_UP,
-            input: None,
+            input,
             pending: VecDeque::new(),
             held: Held::default(),
             data_end: None,
         }
     }
 
-    /// Runs to the end of the file, or until nobody wants more.
+    /// Runs to the end of the file, or until nobody wants more. The input goes back to its pool, unless
+    /// reading it failed.
     pub fn run(mut self) -> Result<()> {
+        let done = self.read_window();
+        if done.as_ref().is_err_and(|e| !e.is_cancelled()) {
+            self.input.give_up();
+        }
+        done
+    }
+
+    fn read_window(&mut self) -> Result<()> {
         self.position()?;
         while self.outlets.video.is_some() || self.outlets.audio.is_some() {
             self.cancel.check(Stage::Demux)?;
@@ -109,17 +120,23 @@ impl<'a> Demux<'a> {
         Ok(())
     }
 
-    fn open(&mut self) -> Result<()> {
-        self.pending.clear();
-        self.input = None;
-        let mut input = Input::open(&self.plan.input, self.cancel, self.log, OPEN_LIMIT)?;
+    /// Reads only what the plan wants from now on.
+    fn keep_only_chosen(&mut self) -> Result<()> {
         let keep: Vec<usize> = [self.video_stream(), self.audio_stream()].into_iter().flatten().collect();
+        let input = self.input.get_mut().ok_or_else(|| changed(self.plan))?;
         if keep.iter().any(|s| *s >= input.streams().len()) {
             return Err(changed(self.plan));
         }
         input.keep_only(&keep);
-        self.input = Some(input);
         Ok(())
+    }
+
+    /// Opens the source again, which every container can, while not every one can be rewound.
+    fn reopen(&mut self) -> Result<()> {
+        self.pending.clear();
+        self.input.give_up();
+        self.input.replace(Input::open(&self.plan.input, self.cancel, self.log, OPEN_LIMIT)?);
+        self.keep_only_chosen()
     }
 
     fn video_stream(&self) -> Option<usize> {
@@ -130,9 +147,9 @@ impl<'a> Demux<'a> {
         self.plan.audio.as_ref().map(|a| a.stream)
     }
 
-    /// Opens the source and goes to where the window's packets begin.
+    /// Goes to where the window's packets begin.
     fn position(&mut self) -> Result<()> {
-        self.open()?;
+        self.keep_only_chosen()?;
         let video_from = Rational::from_int(self.first_slot) * self.plan.timeline.frame_duration();
         let wanted =
             if self.video_stream().is_some() { video_from.min(self.audio_from) } else { self.audio_from };
@@ -146,9 +163,8 @@ impl<'a> Demux<'a> {
                 return Ok(());
             }
         }
-        // From the beginning: right for the first segment, and the last resort for the others. A
-        // fresh open, since not every container can be rewound.
-        if self.pending.is_empty() { Ok(()) } else { self.open() }
+        // From the beginning: right for the first segment, and the last resort for the others.
+        if self.input.get().is_some_and(Input::is_untouched) { Ok(()) } else { self.reopen() }
     }
 
     /// Seeks to a title time and looks whether what comes is early enough.
@@ -156,7 +172,7 @@ impl<'a> Demux<'a> {
         let Some(stream) = self.video_stream().or(self.audio_stream()) else { return Ok(false) };
         let is_video = self.video_stream().is_some();
         self.pending.clear();
-        let Some(input) = &mut self.input else { return Ok(false) };
+        let Some(input) = self.input.get_mut() else { return Ok(false) };
         let Some(time_base) = input.streams().get(stream).map(|s| s.time_base) else { return Ok(false) };
         let ticks = ((target + self.plan.title_origin) / time_base).round(Rounding::Floor);
         match input.seek(stream, ticks) {
@@ -199,7 +215,7 @@ impl<'a> Demux<'a> {
     fn read(&mut self) -> Result<Option<Packet>> {
         let no_memory = |e: crate::av::AvError| e.at(Stage::Demux, "cannot read the source");
         let mut packet = Packet::new().map_err(no_memory)?;
-        let Some(input) = &mut self.input else { return Ok(None) };
+        let Some(input) = self.input.get_mut() else { return Ok(None) };
         let mut skipped = 0u32;
         loop {
             match input.read(&mut packet)? {
@@ -228,7 +244,7 @@ impl<'a> Demux<'a> {
     }
 
     fn time_base(&self, stream: usize) -> Option<Rational> {
-        self.input.as_ref()?.streams().get(stream).map(|s| s.time_base)
+        self.input.get()?.streams().get(stream).map(|s| s.time_base)
     }
 
     fn route(&mut self, packet: Packet) -> Result<()> {
@@ -240,7 +256,7 @@ impl<'a> Demux<'a> {
         }
         let needed = time.is_none_or(|t| t + self.length(&packet) >= self.audio_from);
         if Some(packet.stream()) == self.audio_stream() && needed {
-            self.outlets.audio = send(self.outlets.audio.take(), packet)?;
+            self.outlets.audio = send(self.outlets.audio.take(), Coded::Packet(packet))?;
         }
         Ok(())
     }
@@ -248,7 +264,7 @@ impl<'a> Demux<'a> {
     /// Holds the picture's packets back while a later key frame may still make them needless.
     fn route_video(&mut self, packet: Packet, time: Option<Rational>) -> Result<()> {
         if self.held.open {
-            self.outlets.video = send(self.outlets.video.take(), packet)?;
+            self.outlets.video = send(self.outlets.video.take(), Coded::Packet(packet))?;
             return Ok(());
         }
         let slot = time.map(|t| self.plan.timeline.slot_at_time(t));
@@ -261,12 +277,31 @@ impl<'a> Demux<'a> {
         self.held.bytes += packet.data().len();
         self.held.packets.push_back(packet);
         if reached || self.held.bytes > MAX_HELD_BYTES {
-            self.held.open = true;
-            while let Some(packet) = self.held.packets.pop_front() {
-                self.outlets.video = send(self.outlets.video.take(), packet)?;
-            }
+            self.let_go()?;
         }
         Ok(())
+    }
+
+    /// Sends what was held back. All packets that come later stand behind the window's first slot, so it
+    /// is known now which picture will stand there.
+    fn let_go(&mut self) -> Result<()> {
+        self.held.open = true;
+        let first_slot = self.first_slot;
+        let slots: Vec<Option<i64>> = self.held.packets.iter().map(|packet| self.slot(packet)).collect();
+        let standing = slots.iter().flatten().copied().filter(|slot| *slot <= first_slot).max();
+        let packets = std::mem::take(&mut self.held.packets);
+        for (packet, slot) in packets.into_iter().zip(slots) {
+            let passes = slot.zip(standing).is_some_and(|(slot, standing)| slot < standing);
+            let coded = if passes { Coded::Passing(packet) } else { Coded::Packet(packet) };
+            self.outlets.video = send(self.outlets.video.take(), coded)?;
+        }
+        Ok(())
+    }
+
+    fn slot(&self, packet: &Packet) -> Option<i64> {
+        let ticks = packet.pts()?;
+        let time = Rational::from_int(ticks) * self.time_base(packet.stream())? - self.plan.title_origin;
+        Some(self.plan.timeline.slot_at_time(time))
     }
 
     fn decode_slot(&self, packet: &Packet) -> Option<i64> {
@@ -291,10 +326,8 @@ impl<'a> Demux<'a> {
         self.data_end = Some(self.data_end.map_or(end, |e| e.max(end)));
     }
 
-    fn end(mut self) -> Result<()> {
-        while let Some(packet) = self.held.packets.pop_front() {
-            self.outlets.video = send(self.outlets.video.take(), packet)?;
-        }
+    fn end(&mut self) -> Result<()> {
+        self.let_go()?;
         let end = DataEnd { end: self.data_end };
         for outlet in [&self.outlets.video, &self.outlets.audio].into_iter().flatten() {
             outlet.send(Coded::End(end))?;
@@ -304,9 +337,9 @@ impl<'a> Demux<'a> {
 }
 
 /// Sends a packet; the outlet closes when its consumer wants no more.
-fn send(outlet: Option<QueueTx<Coded>>, packet: Packet) -> Result<Option<QueueTx<Coded>>> {
+fn send(outlet: Option<QueueTx<Coded>>, coded: Coded) -> Result<Option<QueueTx<Coded>>> {
     let Some(tx) = outlet else { return Ok(None) };
-    Ok(match tx.send(Coded::Packet(packet))? {
+    Ok(match tx.send(coded)? {
         Sent::Queued => Some(tx),
         Sent::ConsumerGone => None,
     })

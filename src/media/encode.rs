@@ -175,25 +175,11 @@ impl<'a> Encode<'a> {
     /// The first packet tells the reorder delay; with it the track can be described.
     fn start(&mut self, first: i64, packet: &Packet) -> Result<Clock> {
         let reorder = (first - packet.dts().unwrap_or(first)).max(0);
-        let rate = self.settings.frame_rate;
-        let params = self.encoder.parameters().map_err(|e| self.failed(e))?;
-        let depth = params.pixel_format().map_or(8, |(_, depth)| depth);
-        let track = VideoTrack {
-            codec: self.codec,
-            width: self.settings.width,
-            height: self.settings.height,
-            sample_aspect_ratio: Rational::from_int(1),
-            frame_rate: rate,
-            time_base: Rational::new(1, rate.num()),
-            reorder_frames: u32::try_from(reorder).unwrap_or(0),
-            bit_depth: depth,
-            colour: self.settings.colour,
-            config: params.extradata().to_vec(),
-            profile: profile(self.codec, params.profile(), depth),
-            level: params.level(),
-        };
+        let reorder_frames = u32::try_from(reorder).unwrap_or(0);
+        let track =
+            track_of(self.settings, self.codec, &self.encoder, reorder_frames).map_err(|e| self.failed(e))?;
         self.output.send(MuxItem::VideoTrack(Box::new(track)))?;
-        let clock = Clock { reorder, frame_ticks: rate.den() };
+        let clock = Clock { reorder, frame_ticks: self.settings.frame_rate.den() };
         self.clock = Some(clock);
         Ok(clock)
     }
@@ -218,6 +204,31 @@ impl<'a> Encode<'a> {
     fn failed(&self, e: AvError) -> Error {
         e.at(Stage::Encode, format_args!("{} failed", self.settings.encoder))
     }
+}
+
+/// The track of what an open encoder makes.
+pub(super) fn track_of(
+    settings: &VideoSettings,
+    codec: VideoCodec,
+    encoder: &Encoder,
+    reorder_frames: u32,
+) -> Result<VideoTrack, AvError> {
+    let params = encoder.parameters()?;
+    let depth = params.pixel_format().map_or(8, |(_, depth)| depth);
+    Ok(VideoTrack {
+        codec,
+        width: settings.width,
+        height: settings.height,
+        sample_aspect_ratio: Rational::from_int(1),
+        frame_rate: settings.frame_rate,
+        time_base: Rational::new(1, settings.frame_rate.num()),
+        reorder_frames,
+        bit_depth: depth,
+        colour: settings.colour,
+        config: params.extradata().to_vec(),
+        profile: profile(codec, params.profile(), depth),
+        level: params.level(),
+    })
 }
 
 /// libvpx does not tell its profile; for 4:2:0 it follows from the bit depth (VP9 bitstream, 7.2).

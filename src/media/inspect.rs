@@ -26,7 +26,7 @@ mod tail;
 mod warnings;
 
 use rate::{RateEstimate, Told};
-use scan::{Clock, Mark, Scan, Track};
+use scan::{Clock, HEAD_PACKETS, HEAD_PACKETS_WITH_TABLES, Mark, Scan, Track};
 use span::Part;
 use tail::Tail;
 
@@ -72,7 +72,8 @@ fn facts_of(mut input: Input, source: &Source<'_>) -> Result<SourceFacts> {
     let chosen = choose::choose(input.streams(), source.path, &mut warnings)?;
     input.keep_only(&chosen.indices());
     let mut head = Scan::of(&chosen);
-    head.read_head(&mut input)?;
+    let packets = if has_tables(&input, &chosen) { HEAD_PACKETS_WITH_TABLES } else { HEAD_PACKETS };
+    head.read_head(&mut input, packets)?;
     let found_end = tail::find(&mut input, source, &chosen, &head)?;
     let is_empty = |stream| found_end.whole(stream).is_some_and(|(packets, _)| packets == 0);
     let chosen = choose::without_empty(&chosen, is_empty, source.path, &mut warnings)?;
@@ -88,6 +89,17 @@ fn facts_of(mut input: Input, source: &Source<'_>) -> Result<SourceFacts> {
     let streams = input.streams().iter().map(stream_facts).collect();
     let (container, size_bytes) = (input.format().to_owned(), input.size_bytes());
     Ok(SourceFacts { container, size_bytes, origin, duration, video, audio, streams, warnings })
+}
+
+/// Whether tables that are there as a whole tell the times of everything that is taken: an MP4 without
+/// fragments.
+fn has_tables(input: &Input, chosen: &choose::Chosen) -> bool {
+    let is_whole = |stream: usize| {
+        let told = input.streams().get(stream).and_then(|s| s.frame_count);
+        // Edit lists leave out or repeat some.
+        told.is_some_and(|told| told > 2 && input.index_len(stream) as u64 * 2 > told)
+    };
+    Container::of(input.format()).mov && chosen.indices().into_iter().all(is_whole)
 }
 
 /// What has to be known about a family of containers to read its times right.
@@ -214,8 +226,7 @@ impl Look<'_> {
     fn rate(&self, stream: &Stream, head: Option<&Track>, time_base: Rational) -> RateEstimate {
         let told = Told { average: stream.average_rate, finest: stream.real_rate };
         if self.kinds.mov {
-            let mut times: Vec<i64> =
-                self.input.index_entries(stream.index).into_iter().map(|e| e.0).collect();
+            let mut times: Vec<i64> = self.input.index(stream.index).into_iter().map(|e| e.dts).collect();
             times.sort_unstable();
             if times.len() > 2 {
                 return rate::estimate(&times, time_base, told);
@@ -283,7 +294,7 @@ impl Look<'_> {
         if !self.kinds.index || !self.tail.indexed || (self.kinds.mov && stream.frame_count.is_none()) {
             return None;
         }
-        let keys = self.input.index_entries(stream.index).iter().filter(|e| e.1).count() as u64;
+        let keys = self.input.index(stream.index).iter().filter(|e| e.key).count() as u64;
         (keys > 0).then_some(keys)
     }
 

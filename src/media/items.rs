@@ -26,6 +26,9 @@ pub const MUX_QUEUE: usize = 64;
 pub enum Coded {
     /// A packet of the stream.
     Packet(Packet),
+    /// A packet whose picture nobody will see: it stands before the window and gives way to another there.
+    /// It matters only as far as others refer to it.
+    Passing(Packet),
     /// No more packets: the source ended.
     End(DataEnd),
 }

@@ -7,11 +7,12 @@ pub mod audio;
 pub mod copy;
 pub mod decode;
 pub mod demux;
+pub mod describe;
 pub mod encode;
 pub mod filter;
+pub mod index;
 pub mod inspect;
 pub mod items;
-pub mod keyframes;
 pub mod mux;
 pub mod pipeline;
 pub mod plan;
@@ -19,8 +20,10 @@ pub mod progress;
 pub mod retime;
 mod tracks;
 pub mod verify;
+pub mod warm;
 
 // What a caller hands to a run or says about it, so that the rooms above need not know `av`.
 pub use crate::av::crash;
+pub use crate::av::encoder::VideoSettings;
 pub use crate::av::log::RunLog;
 pub use crate::av::registry::{libav_build, libav_version};

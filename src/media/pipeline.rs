@@ -16,17 +16,18 @@ use super::audio::copy::{CopyAudio, PacketTicks};
 use super::audio::{Audio, PacketWindow, SourceClock, grid_of};
 use super::copy::CopyVideo;
 use super::decode::Decode;
-use super::demux::{Demux, OPEN_LIMIT, Outlets};
+use super::demux::{Demux, Outlets};
 use super::encode::Encode;
 use super::filter::{Filter, Scaling};
+use super::index::framing;
 use super::items::{CODED_QUEUE, Coded, MUX_QUEUE, MuxItem, RAW_QUEUE, SCALED_QUEUE};
 use super::mux::{AppendSink, Awaits, FileMux, MadeRendition, SegmentMux};
 use super::plan::{AudioPlan, Plan};
 use super::progress::Progress;
 use super::tracks;
+use super::warm::{Lent, Pool};
 use crate::av::decoder::Decoder;
 use crate::av::encoder::{AudioSettings, Encoder, OpenError, VideoSettings};
-use crate::av::input::Input;
 use crate::av::log::RunLog;
 use crate::av::output::FileFormat;
 use crate::av::registry;
@@ -36,16 +37,40 @@ use crate::base::time::Rational;
 use crate::model::job::{Format, SegmentType};
 use crate::model::segment::SegmentSink;
 use crate::model::timeline::{Timeline, Window};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, Scope, ScopedJoinHandle};
 
-/// Pictures encoded before a window and dropped: an encoder's decisions follow from what it saw, and
-/// without them the first picture of a window is up to 2 dB worse than in a continuous run (with them
-/// the difference stays below 0.2 dB). Beyond the window's end the encoder is fed until the window is
-/// complete, since it looks ahead.
-pub const PRE_ROLL_FRAMES: u64 = 25;
+/// The most pictures that are encoded before a window and dropped, and the fewest. An encoder's decisions
+/// follow from what it saw, and without them the first picture of a window is up to 2 dB worse than in a
+/// continuous run. The segment before the window, from its key picture on, leaves hardly a difference.
+/// Beyond the window's end the encoder is fed until the window is complete, since it looks ahead.
+const PRE_ROLL_FRAMES: RangeInclusive<u64> = 25..=250;
+
+/// Pictures that are encoded before a window where somebody waits for its first: none. The segment's first
+/// pictures are then a little worse, by less than a viewer sees, and there a second sooner.
+const SHORT_PRE_ROLL_FRAMES: u64 = 0;
+
+/// How a run comes to its first picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeadIn {
+    /// As one continuous encode would: a join to what another run made is not seen.
+    Full,
+    /// Without a run-up: somebody waits for it.
+    Short,
+}
+
+impl LeadIn {
+    fn frames(self, timeline: &Timeline) -> u64 {
+        match self {
+            Self::Full => {
+                timeline.frames_per_segment().clamp(*PRE_ROLL_FRAMES.start(), *PRE_ROLL_FRAMES.end())
+            }
+            Self::Short => SHORT_PRE_ROLL_FRAMES,
+        }
+    }
+}
 
 /// Where the output goes.
 pub enum Target {
@@ -85,15 +110,50 @@ pub fn run(
     progress: &Arc<Progress>,
     log: &RunLog,
 ) -> Result<Outcome> {
-    let span = Span::of(plan, window);
+    run_from(
+        Start { pool: &Pool::none(), lead_in: LeadIn::Full },
+        plan,
+        window,
+        target,
+        cancel,
+        progress,
+        log,
+    )
+}
+
+/// What a run begins with.
+#[derive(Clone, Copy, Debug)]
+pub struct Start<'a> {
+    /// Inputs of the plan's source that are open. The one that is taken goes back there as soon as it is
+    /// read, before the last segment is made.
+    pub pool: &'a Pool,
+    /// How it comes to its first picture.
+    pub lead_in: LeadIn,
+}
+
+/// The same with a word on how it begins.
+pub fn run_from(
+    start: Start<'_>,
+    plan: &Plan,
+    window: Window,
+    target: Target,
+    cancel: &Cancel,
+    progress: &Arc<Progress>,
+    log: &RunLog,
+) -> Result<Outcome> {
+    let span = Span::of(plan, window, start.lead_in);
     progress.set_span(span.start_time(plan), span.end_time(plan));
-    let codecs = Codecs::open(plan, cancel, log)?;
+    let input = start.pool.take(&plan.input, cancel, log)?;
+    let codecs = Codecs::open(plan, &input, log)?;
     let target = OpenTarget::new(plan, target)?;
     let results = thread::scope(|scope| {
         let crew = Crew { scope, plan, cancel, progress, log, span: &span, target: &target };
-        crew.start(codecs).map(Stages::join)
+        crew.start(codecs, input).map(Stages::join)
     });
-    registry::release_free_memory();
+    // Without pictures there is next to nothing to give back, and a copied segment takes milliseconds.
+    if !plan.copies_video() {
+        registry::release_free_memory();
+    }
     let renditions = settle(results, cancel).map_err(|e| with_log(e, log))?;
     finish(plan, &span, renditions, progress)
 }
@@ -105,14 +165,17 @@ struct Span {
     first: u64,
     /// `None` runs to where the data ends.
     end: Option<u64>,
+    /// Pictures that are encoded before the first.
+    lead_in: u64,
 }
 
 impl Span {
-    fn of(plan: &Plan, window: Window) -> Self {
+    fn of(plan: &Plan, window: Window, lead_in: LeadIn) -> Self {
         let segments = plan.timeline.segments_of(window);
         let open = window.end.is_none() && !plan.fixed_end;
         let end = (!open).then(|| plan.timeline.segment_start(segments.end));
-        Self { first: plan.timeline.segment_start(segments.start), segments, end }
+        let first = plan.timeline.segment_start(segments.start);
+        Self { first, segments, end, lead_in: lead_in.frames(&plan.timeline) }
     }
 
     /// The slots of the pictures that are decoded and encoded: the window with its run-up and run-out.
@@ -124,7 +187,7 @@ impl Span {
         let end = self
             .end
             .map(|end| if end < total { total.min(end + plan.timeline.frames_per_segment()) } else { end });
-        (self.first.saturating_sub(PRE_ROLL_FRAMES), end)
+        (self.first.saturating_sub(self.lead_in), end)
     }
 
     fn start_time(&self, plan: &Plan) -> Rational {
@@ -145,9 +208,10 @@ struct Codecs {
 }
 
 impl Codecs {
-    fn open(plan: &Plan, cancel: &Cancel, log: &RunLog) -> Result<Self> {
-        let input = Input::open(&plan.input, cancel, log, OPEN_LIMIT)?;
-        let source = tracks::describe(plan, &input)?;
+    fn open(plan: &Plan, input: &Lent<'_>, log: &RunLog) -> Result<Self> {
+        let input =
+            input.get().ok_or_else(|| Error::internal(Stage::Open, "an input that was lent is gone"))?;
+        let source = tracks::describe(plan, input)?;
         let decoder = |stream: usize, threads: u32| {
             let stream = input
                 .streams()
@@ -173,11 +237,11 @@ impl Codecs {
     }
 }
 
-fn open_video(settings: &VideoSettings, log: &RunLog) -> Result<Encoder> {
+pub(super) fn open_video(settings: &VideoSettings, log: &RunLog) -> Result<Encoder> {
     Encoder::open_video(settings, log).map_err(|e| cannot_open(&settings.encoder, e, log))
 }
 
-fn open_audio(settings: &AudioSettings, log: &RunLog) -> Result<Encoder> {
+pub(super) fn open_audio(settings: &AudioSettings, log: &RunLog) -> Result<Encoder> {
     Encoder::open_audio(settings, log).map_err(|e| cannot_open(&settings.encoder, e, log))
 }
 
@@ -236,7 +300,7 @@ struct Stages<'scope> {
 
 impl<'scope, 'env> Crew<'scope, 'env> {
     /// Starts every stage, top to bottom.
-    fn start(self, codecs: Codecs) -> Result<Stages<'scope>> {
+    fn start(self, codecs: Codecs, source_input: Lent<'env>) -> Result<Stages<'scope>> {
         let mut stages = Stages { workers: Vec::new(), muxers: Vec::new() };
         let Codecs { video_decoder, video_encoders, audio, source } = codecs;
         let (mux_inlets, mux_outlets): (Vec<_>, Vec<_>) =
@@ -244,7 +308,7 @@ impl<'scope, 'env> Crew<'scope, 'env> {
 
         let (video_tx, video_rx) = self.coded(self.plan.video.is_some());
         let (audio_tx, audio_rx) = self.coded(self.plan.audio.is_some());
-        stages.workers.push(self.demux(Outlets { video: video_tx, audio: audio_tx })?);
+        stages.workers.push(self.demux(Outlets { video: video_tx, audio: audio_tx }, source_input)?);
         if let Some(input) = video_rx {
             match (video_decoder, source.video) {
                 (Some(decoder), _) => self.encode_video(
@@ -264,7 +328,7 @@ impl<'scope, 'env> Crew<'scope, 'env> {
         if let Some(input) = audio_rx {
             stages.workers.push(match (audio, source.audio, source.audio_clock) {
                 (Some(codecs), _, Some(clock)) => self.encode_audio(codecs, clock, input, mux_inlets)?,
-                (None, Some(track), _) => self.copy_audio(track, input, mux_inlets)?,
+                (None, Some(track), Some(clock)) => self.copy_audio((track, clock), input, mux_inlets)?,
                 _ => return Err(Error::internal(Stage::Plan, "sound without a decoder or a track")),
             });
         } else {
@@ -308,10 +372,10 @@ impl<'scope, 'env> Crew<'scope, 'env> {
         })
     }
 
-    fn demux(self, outlets: Outlets) -> Result<Handle<'scope, ()>> {
+    fn demux(self, outlets: Outlets, input: Lent<'env>) -> Result<Handle<'scope, ()>> {
         let from = (self.span.pictures(self.plan).0, self.span.start_time(self.plan));
         self.spawn("demux", move || {
-            Demux::new(self.plan, from, outlets, self.cancel, self.log, self.progress).run()
+            Demux::new(self.plan, from, outlets, input, self.cancel, self.log, self.progress).run()
         })
     }
 
@@ -376,7 +440,10 @@ impl<'scope, 'env> Crew<'scope, 'env> {
         let output = outputs.first().cloned().ok_or_else(|| Error::internal(Stage::Plan, "no rendition"))?;
         let (first, end) = (self.span.first, self.span.end);
         self.spawn("copy", move || {
-            CopyVideo { plan: self.plan, track, first, end, input, output, progress: self.progress }.run()
+            let name = self.plan.facts.video.as_ref().map_or("", |v| v.codec.as_str());
+            let framing = framing(name, &track.config);
+            let (plan, progress) = (self.plan, self.progress);
+            CopyVideo { plan, track, framing, first, end, input, output, progress }.run()
         })
     }
 
@@ -402,7 +469,7 @@ impl<'scope, 'env> Crew<'scope, 'env> {
 
     fn copy_audio(
         self,
-        track: crate::model::track::AudioTrack,
+        (track, clock): (crate::model::track::AudioTrack, SourceClock),
         input: QueueRx<Coded>,
         outlets: Vec<QueueTx<MuxItem>>,
     ) -> Result<Handle<'scope, ()>> {
@@ -412,7 +479,7 @@ impl<'scope, 'env> Crew<'scope, 'env> {
             end: self.span.end.map(|_| ticks(self.span.end_time(self.plan))),
         };
         self.spawn("audio", move || {
-            CopyAudio { plan: self.plan, track, window, input, outlets, progress: self.progress }.run()
+            CopyAudio { plan: self.plan, track, clock, window, input, outlets, progress: self.progress }.run()
         })
     }
 

@@ -8,17 +8,21 @@ use crate::av::encoder::{AudioSettings, VideoSettings};
 use crate::base::cancel::Cancel;
 use crate::base::error::Result;
 use crate::base::time::Rational;
+use crate::media::index::{Shelf, SourceIndex};
+use crate::media::warm::Pool;
 use crate::model::job::{Format, Wish};
 use crate::model::source::SourceFacts;
 use crate::model::timeline::Timeline;
 use std::path::PathBuf;
 
 mod choose;
+mod direct;
 mod encoders;
 #[cfg(test)]
 mod tests;
 
 pub use choose::{copied_audio_codec, copied_video_codec};
+pub use direct::{Direct, MAX_SEGMENT_BYTES, MAX_SEGMENT_SECONDS, direct, direct_cuts};
 pub use encoders::{default_preset, packet_samples};
 
 /// A whole transcode, decided.
@@ -39,6 +43,8 @@ pub struct Plan {
     pub video: Option<VideoPlan>,
     /// The sound.
     pub audio: Option<AudioPlan>,
+    /// Every cut has to be an IDR picture: a run over a copied picture that meets another one fails.
+    pub idr_cuts: bool,
     /// The shape of the output.
     pub format: Format,
     /// What comes out: at least one. Their pictures are made in this order.
@@ -91,6 +97,22 @@ impl Machine {
     }
 }
 
+/// Where the cuts of a copied picture come from. The plan is the same either way.
+#[derive(Clone, Copy, Debug)]
+pub enum Keys<'a> {
+    /// They are found if they are needed.
+    Find {
+        /// Has the source open, maybe.
+        pool: &'a Pool,
+        /// Where indexes are kept that were dear.
+        shelf: Option<&'a Shelf>,
+        /// Ends the search.
+        cancel: &'a Cancel,
+    },
+    /// They are known.
+    Known(&'a SourceIndex),
+}
+
 impl Plan {
     /// Decides everything. Fails with what cannot be done and why, before any codec is opened.
     pub fn new(
@@ -101,7 +123,22 @@ impl Plan {
         cancel: &Cancel,
     ) -> Result<Self> {
         wish.validate()?;
-        choose::plan(input, facts, wish, machine, cancel)
+        choose::plan(input, facts, wish, machine, &Keys::Find { pool: &Pool::none(), shelf: None, cancel })
+    }
+
+    /// The same, for somebody who knows where the key frames are, or has a source that is open, or a shelf.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn with_keys(
+        input: PathBuf,
+        facts: SourceFacts,
+        wish: &Wish,
+        machine: Machine,
+        keys: &Keys<'_>,
+    ) -> Result<Self> {
+        wish.validate()?;
+        choose::plan(input, facts, wish, machine, keys)
     }
 
     /// The plan without how many threads do it: what a run has begun another may go on with, on a machine

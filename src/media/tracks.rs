@@ -16,7 +16,7 @@ pub struct SourceTracks {
     pub video: Option<VideoTrack>,
     /// The sound, when it is copied.
     pub audio: Option<AudioTrack>,
-    /// Where pieces of decoded sound belong.
+    /// Where packets of sound belong, and pieces of it when it is decoded.
     pub audio_clock: Option<SourceClock>,
 }
 
@@ -34,10 +34,9 @@ pub fn describe(plan: &Plan, input: &Input) -> Result<SourceTracks> {
     }
     if let Some(audio) = &plan.audio {
         let stream = stream(audio.stream)?;
+        tracks.audio_clock = Some(clock(plan, stream));
         if audio.encode.is_none() {
             tracks.audio = Some(copied_audio(plan, stream)?);
-        } else {
-            tracks.audio_clock = Some(clock(plan, stream));
         }
     }
     Ok(tracks)
@@ -91,7 +90,8 @@ fn copied_audio(plan: &Plan, stream: &Stream) -> Result<AudioTrack> {
         codec,
         sample_rate: params.sample_rate(),
         channels: params.channels(),
-        time_base: stream.time_base,
+        // Containers round times; to the sample they are what the clock makes of them.
+        time_base: Rational::new(1, i64::from(params.sample_rate().max(1))),
         packet_samples,
         // The packets' own times say what lies before title time 0; room for one packet of it.
         priming_samples: packet_samples,

@@ -54,6 +54,8 @@ pub struct NodeFacts {
     pub slots: u32,
     /// Slots in use.
     pub used: u32,
+    /// Viewers have every run that there may be for them.
+    pub viewers_full: bool,
 }
 
 impl NodeFacts {
@@ -64,16 +66,16 @@ impl NodeFacts {
             NodeState::Maintenance
         } else if !self.faults.is_empty() {
             NodeState::Error
-        } else if self.used >= self.slots {
+        } else if self.used >= self.slots || self.viewers_full {
             NodeState::Busy
         } else {
             NodeState::Idle
         }
     }
 
-    /// Whether a job may leave the queue.
+    /// Whether a job may leave the queue. Viewers do not keep it there: its threads stand behind theirs.
     pub fn may_start(&self) -> bool {
-        self.state() == NodeState::Idle
+        !self.draining && self.faults.is_empty() && self.used < self.slots
     }
 }
 
@@ -112,7 +114,7 @@ mod tests {
 
     fn facts(draining: bool, faults: usize, used: u32) -> NodeFacts {
         let fault = Fault { code: "disk_low".into(), message: "1 MiB left".into() };
-        NodeFacts { draining, faults: vec![fault; faults], slots: 2, used }
+        NodeFacts { draining, faults: vec![fault; faults], slots: 2, used, viewers_full: false }
     }
 
     #[test]

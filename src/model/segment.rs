@@ -29,6 +29,9 @@ pub struct Segment {
 pub trait SegmentSink: Send + Sync {
     /// The init segment of a rendition, once, before its first segment. Empty for MPEG-TS.
     fn init(&self, rendition: usize, codecs: &[String], data: &[u8]) -> Result<()>;
+    /// The next bytes of a segment that is still being made, where the container lets one know them:
+    /// what the segments hold later is what was shown here, and more. An error ends the run.
+    fn part(&self, rendition: usize, index: u64, data: &[u8]) -> Result<()>;
     /// A finished segment. An error ends the run.
     fn segment(&self, segment: Segment) -> Result<()>;
 }

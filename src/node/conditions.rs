@@ -70,6 +70,7 @@ impl Conditions {
             faults: lasting,
             slots: settings.limits.max_concurrent_jobs,
             used: 0,
+            viewers_full: false,
         };
         Self {
             watch: Watch::new(facts),
@@ -87,6 +88,11 @@ impl Conditions {
     pub fn wait_for_first(&self, limit: Duration) {
         self.disks.wait_for_first(limit);
         self.look();
+    }
+
+    /// Whether viewers have every run that there may be for them.
+    pub fn set_viewers_full(&self, full: bool) {
+        self.watch.update(|facts| facts.viewers_full = full);
     }
 
     /// Takes the newest figures in. To be called every second or so.

@@ -14,6 +14,7 @@ use crate::config::settings::{Limits, Settings};
 use crate::model::node::{Fault, NodeState};
 use crate::model::record::JobProgress;
 use crate::work::board::Board;
+use crate::work::jit::Studio;
 use crate::work::journal::Journal;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -33,6 +34,8 @@ pub struct Parts {
     pub settings: Arc<Settings>,
     /// The jobs.
     pub board: Board,
+    /// The streams made just in time.
+    pub studio: Studio,
     /// The state.
     pub conditions: Arc<Conditions>,
     /// Load and memory.
@@ -214,7 +217,12 @@ impl Desk {
     fn transcodes(&self, threads: u32) -> Transcodes {
         let totals = self.0.parts.board.totals();
         let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Transcodes { running: small(totals.running), queued: small(totals.queued), sessions: 0, threads }
+        Transcodes {
+            running: small(totals.running),
+            queued: small(totals.queued),
+            sessions: small(self.0.parts.studio.load().runs),
+            threads,
+        }
     }
 
     fn capacity(&self) -> Capacity {

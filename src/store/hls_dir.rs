@@ -26,8 +26,12 @@ use crate::model::segment::{Segment, SegmentSink};
 use std::fs::{self, File};
 use std::io::{ErrorKind as IoKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
+mod growing;
+#[cfg(test)]
+mod growing_tests;
 #[cfg(test)]
 mod job_tests;
 mod playlists;
@@ -36,7 +40,9 @@ mod resume;
 #[cfg(test)]
 mod tests;
 
+pub use growing::{Growing, Outlook, Piece};
 pub(super) use publish::check_ours;
+pub use publish::is_part;
 pub use resume::Done;
 
 /// File name of the multivariant playlist.
@@ -89,12 +95,16 @@ struct Shared {
     renditions: Vec<Mutex<Written>>,
     names: Vec<String>,
     syncer: Syncer,
+    /// The folder has its name by now.
+    published: AtomicBool,
 }
 
 /// What is there of one rendition.
 #[derive(Debug, Default)]
 struct Written {
     init_bytes: Option<u64>,
+    /// Of its tracks; empty until this process has made a segment.
+    codecs: Vec<String>,
     segments: Vec<WrittenSegment>,
 }
 
@@ -176,7 +186,8 @@ impl HlsDir {
         let log = hidden.log.as_ref().map(JobLog::writer).transpose()?;
         let folder = hidden.folder.clone();
         let renditions = written.into_iter().map(Mutex::new).collect();
-        let shared = Shared { folder, segment_type, renditions, names, syncer: Syncer::start(log)? };
+        let (syncer, published) = (Syncer::start(log)?, AtomicBool::new(false));
+        let shared = Shared { folder, segment_type, renditions, names, syncer, published };
         let (shared, resumed) = (Arc::new(shared), Vec::new());
         Ok(Self { shared, hidden, parents, target, overwrite, claim: None, resumed, first_segment: 0 })
     }
@@ -245,7 +256,8 @@ impl Drop for HlsDir {
 }
 
 impl SegmentSink for Shared {
-    fn init(&self, rendition: usize, _codecs: &[String], data: &[u8]) -> Result<()> {
+    fn init(&self, rendition: usize, codecs: &[String], data: &[u8]) -> Result<()> {
+        self.written(rendition)?.lock().unwrap_or_else(PoisonError::into_inner).codecs = codecs.to_vec();
         if data.is_empty() {
             return Ok(());
         }
@@ -256,6 +268,11 @@ impl SegmentSink for Shared {
         self.write(&path, data, None)?;
         self.written(rendition)?.lock().unwrap_or_else(PoisonError::into_inner).init_bytes =
             Some(data.len() as u64);
+        Ok(())
+    }
+
+    /// A segment appears whole or not at all.
+    fn part(&self, _: usize, _: u64, _: &[u8]) -> Result<()> {
         Ok(())
     }
 

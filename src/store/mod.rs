@@ -5,6 +5,7 @@
 //! synced as `docs/DURABILITY.md` says, or nothing. Imports `model` and `base`; knows nothing of
 //! codecs, containers or how what it stores was made.
 
+pub mod cache;
 pub mod claim;
 pub mod hls_dir;
 mod log;

@@ -18,11 +18,13 @@ mod outputs;
 mod places;
 mod restore;
 mod state;
+mod streams;
 mod submit;
 
 pub use entry::{Cause, Entry, Phase};
 pub use follow::{Follow, Happening};
 pub use state::{MAX_HANGING, Sums};
+pub use streams::{PublishedOutput, Stream};
 pub use submit::{NotTaken, Submitted};
 
 /// Names and notes that a run shares with the start that finds them again.
@@ -45,6 +47,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use state::State;
 use std::collections::HashSet;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -97,6 +100,8 @@ struct Shared {
     disk_threads: Arc<Semaphore>,
     /// How many jobs run.
     running: watch::Sender<usize>,
+    /// How often an output has come or gone.
+    outputs_changed: AtomicU64,
 }
 
 /// What became of a wish to cancel.
@@ -141,7 +146,15 @@ impl Board {
         let state = Mutex::new(State::new());
         let disk_threads = Arc::new(Semaphore::new(DISK_THREADS));
         let running = watch::Sender::new(0);
-        Self(Arc::new(Shared { setup, cores, state, entered: Notify::new(), disk_threads, running }))
+        Self(Arc::new(Shared {
+            setup,
+            cores,
+            state,
+            entered: Notify::new(),
+            disk_threads,
+            running,
+            outputs_changed: AtomicU64::new(0),
+        }))
     }
 
     /// The job of that id; a live one with its newest progress.
@@ -352,6 +365,7 @@ impl Board {
             }
             self.tell_load(&state);
         }
+        self.outputs_change();
         entry.came_into(job);
         self.start_some();
     }

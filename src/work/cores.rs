@@ -11,6 +11,10 @@ use rustix::thread::CpuSet;
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 
+/// Somebody watches what these threads make: before jobs, and behind the threads that answer requests.
+#[cfg(target_os = "linux")]
+const NICE_FOR_VIEWERS: i32 = 2;
+
 /// A set of cores.
 #[derive(Clone, Debug)]
 pub struct Cores {
@@ -40,23 +44,30 @@ impl Cores {
     }
 
     /// Binds the calling thread to them and puts it behind the others. What the system refuses is left:
-    /// the work matters more.
-    #[cfg(target_os = "linux")]
+    /// the work matters more. Elsewhere than on Linux nothing is bound.
     pub fn enter(&self) {
+        #[cfg(target_os = "linux")]
+        self.enter_at(NICE);
+    }
+
+    /// The same for a thread on whose work somebody waits who watches.
+    pub fn enter_for_viewers(&self) {
+        #[cfg(target_os = "linux")]
+        self.enter_at(NICE_FOR_VIEWERS);
+    }
+
+    #[cfg(target_os = "linux")]
+    fn enter_at(&self, nice: i32) {
         if let Some(set) = &self.set
             && let Err(e) = rustix::thread::sched_setaffinity(None, set)
         {
             tracing::warn!("cannot keep a job to {} cores: {e}", self.count);
         }
         let me = rustix::thread::gettid();
-        if let Err(e) = rustix::process::setpriority_process(Some(me), NICE) {
+        if let Err(e) = rustix::process::setpriority_process(Some(me), nice) {
             tracing::debug!("cannot lower the priority of a job's threads: {e}");
         }
     }
-
-    /// Binds nothing on this system.
-    #[cfg(not(target_os = "linux"))]
-    pub fn enter(&self) {}
 }
 
 #[cfg(target_os = "linux")]

@@ -8,6 +8,7 @@ pub mod admission;
 pub mod board;
 mod cores;
 pub mod deaths;
+pub mod jit;
 pub mod journal;
 pub mod queue;
 mod runner;

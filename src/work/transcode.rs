@@ -6,20 +6,21 @@
 
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, ErrorKind, Result, Stage};
+use crate::base::time::Rational;
 use crate::media::inspect::inspect;
 use crate::media::mux::MadeRendition;
 use crate::media::pipeline::{self, Outcome, Target};
 use crate::media::plan::{Machine, Plan};
 use crate::media::progress::Progress;
 use crate::media::verify::{verify_file, verify_hls};
-use crate::media::{RunLog, libav_build};
+use crate::media::{RunLog, VideoSettings, libav_build};
 use crate::model::job::{Format, SegmentType, Wish};
 use crate::model::ladder;
 use crate::model::playlist::VideoRange;
-use crate::model::source::SourceFacts;
+use crate::model::source::{SourceFacts, VideoFacts};
 use crate::model::timeline::Window;
 use crate::store::claim::{Claim, Identity, identity};
-use crate::store::hls_dir::{HlsDir, VariantFacts};
+use crate::store::hls_dir::{Growing, HlsDir, Outlook, VariantFacts};
 use crate::store::output::OutputFile;
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
@@ -61,6 +62,9 @@ pub struct Handles<'a> {
 pub trait Follower {
     /// The plan is made; nothing was written yet.
     fn planned(&self, plan: &Plan);
+
+    /// From now on others can play what is made, while it is made.
+    fn grows(&self, _growing: Growing) {}
 
     /// Everything is encoded. What follows (syncing, checking, renaming) may be silent for long.
     fn finishing(&self) {}
@@ -129,6 +133,7 @@ impl Run<'_> {
 
     fn make_folder(&self, plan: &Plan, kind: SegmentType) -> Result<Made> {
         let output = self.claim_folder(plan, kind)?;
+        self.follower.grows(output.growing(outlooks(plan), longest_segment(plan)));
         match self.fill_folder(plan, &output) {
             Ok(made) => output.publish(&|| self.follower.may_publish()).map(|()| made),
             Err(e) if e.is_cancelled() && self.follower.goes_on_later() => {
@@ -216,6 +221,46 @@ fn refuse_own_source(input: &Path, output: &Path) -> Result<()> {
     let message = format!("{} is where the source is", output.display());
     Err(Error::new(ErrorKind::Conflict, "output_is_input", Stage::Publish, message)
         .hint("choose another output"))
+}
+
+/// No segment is longer, whatever the source turns out to hold.
+fn longest_segment(plan: &Plan) -> Rational {
+    let lengths = (0..plan.timeline.segment_count()).map(|n| plan.timeline.segment_duration(n));
+    lengths.max().unwrap_or(Rational::ZERO)
+}
+
+/// What the multivariant playlist says of the renditions while they are made.
+fn outlooks(plan: &Plan) -> Vec<Outlook> {
+    let audio_bps = plan.audio.as_ref().and_then(|audio| audio.encode.as_ref()).map_or(0, |a| a.bitrate_bps);
+    let encoded = |settings: &VideoSettings| {
+        let video_bps = settings.max_rate_bps.max(settings.bitrate_bps);
+        Outlook {
+            resolution: Some((settings.width, settings.height)),
+            frame_rate: Some(settings.frame_rate),
+            video_range: VideoRange::from_transfer(settings.colour.transfer),
+            // Without a cap nobody knows.
+            peak_bps: if video_bps == 0 { 0 } else { with_container(video_bps.saturating_add(audio_bps)) },
+        }
+    };
+    let source = plan.video.as_ref().and(plan.facts.video.as_ref());
+    let copied = |facts: &VideoFacts| Outlook {
+        resolution: Some(ladder::display_size(facts.width, facts.height, facts.sample_aspect_ratio)),
+        frame_rate: Some(facts.frame_rate),
+        video_range: VideoRange::from_transfer(facts.colour.transfer),
+        peak_bps: 0,
+    };
+    let sound = || Outlook { resolution: None, frame_rate: None, video_range: None, peak_bps: 0 };
+    let of = |encode: &Option<VideoSettings>| match (encode, source) {
+        (Some(settings), _) => encoded(settings),
+        (None, Some(facts)) => copied(facts),
+        (None, None) => sound(),
+    };
+    plan.renditions.iter().map(|rendition| of(&rendition.encode)).collect()
+}
+
+/// A tenth more: MPEG-TS needs up to that.
+fn with_container(bps: u64) -> u64 {
+    bps.saturating_add(bps / 10)
 }
 
 /// What the multivariant playlist says of a rendition.

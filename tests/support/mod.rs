@@ -7,6 +7,7 @@
 #![allow(dead_code)]
 
 pub mod clips;
+pub mod conformance;
 pub mod damage;
 pub mod fmp4;
 pub mod hls;

@@ -337,6 +337,15 @@ impl Node {
         Answer::of("GET", path, self.client.get(self.url(path)))
     }
 
+    /// Any method without a body, with headers.
+    #[track_caller]
+    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
+        let request = self.client.request(method.clone(), self.url(path));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        Answer::of(method.as_str(), path, request)
+    }
+
     /// `POST` with a JSON body.
     #[track_caller]
     pub fn post(&self, path: &str, body: &Value) -> Answer {

@@ -1,7 +1,6 @@
 //! Which audio frames share a PES packet.
 //!
-//! What enters: the audio samples of a segment. What leaves: runs of them, each with the time of its
-//! first. A PES packet costs a header and half a transport packet of stuffing, which a frame of 200
+//! What enters: the audio samples of a segment. What leaves: runs of them. A PES packet costs a header and half a transport packet of stuffing, which a frame of 200
 //! bytes alone would not be worth; on the other hand a receiver waits for the whole of it.
 
 use super::{AudioStream, adts, pes, to_90k};
@@ -36,8 +35,6 @@ impl FrameSpan {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AudioGroup<'a> {
     pub frames: &'a [Sample],
-    /// Time of the first frame.
-    pub dts_90k: i64,
     /// No frame follows in this segment.
     pub last: bool,
 }
@@ -80,10 +77,9 @@ impl<'a> Iterator for AudioGroups<'a> {
     type Item = AudioGroup<'a>;
 
     fn next(&mut self) -> Option<AudioGroup<'a>> {
-        let first = self.rest.first()?;
+        self.rest.first()?;
         let (frames, rest) = self.rest.split_at_checked(self.length())?;
         self.rest = rest;
-        let time_base = self.stream.map_or(Rational::TB_90K, |s| s.time_base);
-        Some(AudioGroup { frames, dts_90k: to_90k(first.pts, time_base), last: rest.is_empty() })
+        Some(AudioGroup { frames, last: rest.is_empty() })
     }
 }

@@ -19,6 +19,7 @@
 mod access_unit;
 mod adts;
 mod audio_groups;
+mod growing;
 mod packet;
 mod packetizer;
 mod pes;
@@ -27,10 +28,11 @@ mod psi;
 mod tests;
 
 pub use adts::AdtsError;
+pub use growing::Growing;
 pub use packetizer::Packetizer;
 
 use self::adts::AdtsConfig;
-use self::audio_groups::{AudioGroups, FrameSpan};
+use self::audio_groups::FrameSpan;
 use self::packet::PACKET_BYTES;
 use super::nal::{self, NalError, NalFormat};
 use crate::base::time::{Rational, Rounding, rescale};
@@ -215,24 +217,16 @@ impl TsMuxer {
     /// # Errors
     /// When a sample cannot be written: empty, too long, or out of order.
     pub fn segment(&self, index: u64, video: &[Sample], audio: &[Sample]) -> Result<Vec<u8>, TsError> {
-        let mut out = Vec::with_capacity(estimate_bytes(video, audio));
-        let mut writer = Packetizer::new(self, index, !video.is_empty(), &mut out);
-        let mut groups = AudioGroups::new(self.audio.as_ref(), audio).peekable();
-        let video_base = self.video.as_ref().map_or(Rational::TB_90K, |v| v.time_base);
-        for (at, sample) in video.iter().enumerate() {
-            let dts_90k = to_90k(sample.dts, video_base);
-            while let Some(group) = groups.next_if(|group| group.dts_90k < dts_90k) {
-                writer.audio(group.frames, group.last, &mut out)?;
-            }
-            let next = video.get(at + 1);
-            let gap = next.map_or(sample.duration, |next| next.dts.saturating_sub(sample.dts));
-            writer.video(sample, gap, next.is_none(), &mut out)?;
-        }
-        for group in groups {
-            writer.audio(group.frames, group.last, &mut out)?;
-        }
-        writer.finish(&mut out);
-        Ok(out)
+        let mut growing = Growing::new(self, index, !video.is_empty(), estimate_bytes(video, audio));
+        video.iter().cloned().for_each(|sample| growing.push_video(sample));
+        audio.iter().cloned().for_each(|sample| growing.push_audio(sample));
+        growing.finish()
+    }
+
+    /// Segment number `index`, to be written while its samples come. `has_video` says whether pictures
+    /// will be among them.
+    pub fn begin(&self, index: u64, has_video: bool) -> Growing<'_> {
+        Growing::new(self, index, has_video, 0)
     }
 }
 

@@ -3,8 +3,9 @@ use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 fn document(token: bool) -> Value {
-    let (_, api) = super::super::table().split_for_parts();
-    serde_json::from_slice(&finish(api, token)).unwrap()
+    let (_, mut api) = super::super::control_table().split_for_parts();
+    api.merge(super::super::media_table().split_for_parts().1);
+    serde_json::from_slice(&finish(api, Wanted { control: token, stream: token })).unwrap()
 }
 
 fn each_operation(document: &Value) -> Vec<(String, String, &Map<String, Value>)> {
@@ -36,6 +37,12 @@ fn the_calls_are_those_of_the_contract() {
         "GET /roots",
         "GET /roots/{root}",
         "GET /roots/{root}/{path}",
+        "GET /stream/{job}/{path}",
+        "HEAD /stream/{job}/{path}",
+        "OPTIONS /stream/{job}/{path}",
+        "GET /vod/{root}/{path}",
+        "HEAD /vod/{root}/{path}",
+        "OPTIONS /vod/{root}/{path}",
         "POST /jobs",
         "PUT /node/state",
     ];
@@ -48,12 +55,22 @@ fn every_refusal_is_a_problem_and_says_its_codes() {
     let document = document(true);
     for (path, method, operation) in each_operation(&document) {
         let responses = operation["responses"].as_object().unwrap();
-        for status in ["400", "403", "414", "431", "500", "503"] {
-            assert!(responses.contains_key(status), "{method} {path} lacks {status}");
+        if method == "OPTIONS" {
+            assert_eq!(responses.keys().collect::<Vec<_>>(), ["204"], "{path}");
+            continue;
+        }
+        let common: &[&str] = if is_media(&path) {
+            &["304", "401", "412", "414", "431", "500", "503"]
+        } else {
+            &["400", "403", "414", "431", "500", "503"]
+        };
+        for status in common {
+            assert!(responses.contains_key(*status), "{method} {path} lacks {status}");
         }
         for (status, response) in responses.iter().filter(|(status, _)| status.as_str() >= "400") {
             let schema = &response["content"]["application/problem+json"]["schema"]["$ref"];
-            assert_eq!(schema, "#/components/schemas/Problem", "{method} {path} {status}");
+            let shown = schema == "#/components/schemas/Problem";
+            assert_eq!(shown, method != "HEAD", "{method} {path} {status}");
             let description = response["description"].as_str().unwrap();
             assert!(description.contains('`'), "{method} {path} {status} names no code: {description}");
             let retry = response["headers"]["Retry-After"]["schema"]["type"] == "integer";
@@ -71,9 +88,11 @@ fn a_token_is_in_the_document_where_the_node_wants_one() {
     for token in [false, true] {
         let document = document(token);
         assert_eq!(document["components"]["securitySchemes"]["control_token"]["scheme"] == "bearer", token);
+        assert_eq!(document["components"]["securitySchemes"]["stream_token"]["scheme"] == "bearer", token);
         for (path, method, operation) in each_operation(&document) {
-            let wanted = token && !OPEN.contains(&path.as_str());
-            let secured = operation.get("security").is_some_and(|s| s[0]["control_token"].is_array());
+            let name = if is_media(&path) { "stream_token" } else { "control_token" };
+            let wanted = token && !OPEN.contains(&path.as_str()) && method != "OPTIONS";
+            let secured = operation.get("security").is_some_and(|s| s[0][name].is_array());
             assert_eq!(secured, wanted, "{method} {path}");
             assert_eq!(operation["responses"]["401"].is_object(), wanted, "{method} {path}");
         }
@@ -169,4 +188,25 @@ fn problems_events_and_lists_keep_their_schemas() {
     let listing = serde_json::json!({"root": "r", "path": "", "uri": "nas://m", "entries": [entry],
         "next": null, "skipped": 0});
     assert_eq!(valid("Listing", &listing), none);
+}
+
+#[test]
+fn media_says_what_any_range_and_condition_comes_to() {
+    let document = document(false);
+    let [get, head] = ["get", "head"].map(|method| &document["paths"]["/stream/{job}/{path}"][method]);
+    let statuses = |operation: &Value| -> BTreeSet<String> {
+        operation["responses"].as_object().unwrap().keys().cloned().collect()
+    };
+    for (operation, ranged) in [(get, true), (head, false)] {
+        for status in ["206", "416"] {
+            assert_eq!(statuses(operation).contains(status), ranged, "{status}");
+        }
+        let names = operation["parameters"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap());
+        assert_eq!(names.clone().any(|name| name == "Range"), ranged);
+        assert!(names.clone().any(|name| name == "If-None-Match"));
+        assert!(operation["responses"]["200"]["headers"]["ETag"].is_object());
+    }
+    assert!(get["responses"]["206"]["content"]["video/mp2t"].is_object(), "{get:#}");
+    assert!(get["responses"]["206"]["headers"]["Content-Range"].is_object());
+    assert!(head["responses"]["200"]["content"].as_object().is_none_or(Map::is_empty), "{head:#}");
 }

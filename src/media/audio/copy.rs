@@ -1,9 +1,10 @@
 //! The sound when its packets are taken as they are.
 
+use super::SourceClock;
+use crate::av::Packet;
 use crate::base::cancel::{QueueRx, QueueTx, Sent};
 use crate::base::error::{Error, Result, Stage};
-use crate::base::time::Rational;
-use crate::media::demux::title_ticks;
+use crate::base::time::{Rational, Rounding, rescale};
 use crate::media::items::{Coded, MuxItem};
 use crate::media::plan::Plan;
 use crate::media::progress::Progress;
@@ -13,8 +14,10 @@ use crate::model::track::{AudioTrack, Sample};
 pub struct CopyAudio<'a> {
     /// The plan.
     pub plan: &'a Plan,
-    /// What the packets are.
+    /// What the packets are; a tick of the track is a sample.
     pub track: AudioTrack,
+    /// Where they belong.
+    pub clock: SourceClock,
     /// The part of the title, in ticks of the track.
     pub window: PacketTicks,
     /// From the demuxer.
@@ -41,7 +44,7 @@ impl CopyAudio<'_> {
         let mut last = i64::MIN;
         loop {
             let packet = match self.input.recv()? {
-                Some(Coded::Packet(packet)) => packet,
+                Some(Coded::Packet(packet) | Coded::Passing(packet)) => packet,
                 Some(Coded::End(end)) => {
                     let end = self.plan.end_of_title(end.end);
                     return self.send(&MuxItem::AudioEnd { end }).map(|_| ());
@@ -49,9 +52,9 @@ impl CopyAudio<'_> {
                 None => return Err(Error::internal(Stage::Demux, "the demuxer ended without a word")),
             };
             let Some(pts) = packet.pts().or(packet.dts()) else { continue };
-            let pts = title_ticks(pts, self.track.time_base, self.plan.title_origin);
+            let pts = self.clock.position(pts);
             // What ends before title time 0 is heard by nobody; one packet of run-up stays.
-            let duration = packet.duration().max(1);
+            let duration = self.samples(&packet);
             let early = self.window.first.map_or(pts + 2 * duration <= 0, |first| pts < first);
             if early || pts <= last {
                 continue;
@@ -68,6 +71,15 @@ impl CopyAudio<'_> {
             if !self.send(&MuxItem::Audio(sample))? {
                 return Ok(());
             }
+        }
+    }
+
+    /// How long a packet is.
+    fn samples(&self, packet: &Packet) -> i64 {
+        match self.clock.packet_samples {
+            0 => rescale(packet.duration(), self.clock.time_base, self.track.time_base, Rounding::Nearest)
+                .max(1),
+            samples => i64::from(samples),
         }
     }
 

@@ -137,7 +137,7 @@ impl<'a> Audio<'a> {
     pub fn run(mut self) -> Result<()> {
         loop {
             match self.input.recv()? {
-                Some(Coded::Packet(packet)) => {
+                Some(Coded::Packet(packet) | Coded::Passing(packet)) => {
                     self.decode(Some(&packet))?;
                     if self.is_done() {
                         return self.send_end(self.plan.timeline.total_frames());
@@ -361,19 +361,28 @@ impl PacketSink {
     }
 
     fn track(&self, grid: &AudioGrid) -> Result<AudioTrack> {
-        let params =
-            self.encoder.parameters().map_err(|e| e.at(Stage::Encode, "cannot describe the sound"))?;
-        Ok(AudioTrack {
-            codec: self.codec,
-            sample_rate: grid.sample_rate,
-            channels: self.channels,
-            time_base: grid.time_base(),
-            packet_samples: grid.packet_samples,
-            priming_samples: grid.priming_samples,
-            config: params.extradata().to_vec(),
-            bitrate: self.bitrate_bps,
-        })
+        track_of(&self.encoder, self.codec, (self.channels, self.bitrate_bps), grid)
     }
+}
+
+/// The track of what an open encoder makes.
+pub(super) fn track_of(
+    encoder: &Encoder,
+    codec: AudioCodec,
+    (channels, bitrate): (u32, u64),
+    grid: &AudioGrid,
+) -> Result<AudioTrack> {
+    let params = encoder.parameters().map_err(|e| e.at(Stage::Encode, "cannot describe the sound"))?;
+    Ok(AudioTrack {
+        codec,
+        sample_rate: grid.sample_rate,
+        channels,
+        time_base: grid.time_base(),
+        packet_samples: grid.packet_samples,
+        priming_samples: grid.priming_samples,
+        config: params.extradata().to_vec(),
+        bitrate,
+    })
 }
 
 /// The grid of an open encoder.

@@ -12,6 +12,8 @@ use crate::base::error::{ErrorKind, Result, Stage};
 
 /// Packets of the leading stream that are looked at one by one.
 pub(super) const HEAD_PACKETS: usize = 250;
+/// The same where tables tell the time of every packet: enough to see which of them are presented late.
+pub(super) const HEAD_PACKETS_WITH_TABLES: usize = 24;
 /// Bytes of packets after which the look at the beginning ends in any case.
 const HEAD_BYTES: u64 = 8 << 20;
 /// How often in a row the demuxer may say that it has nothing yet before that counts as the end.
@@ -171,10 +173,10 @@ impl Scan {
         self.tracks.iter().any(|t| t.packets > 0)
     }
 
-    /// Reads the beginning: enough for the frame rate and the first times.
-    pub fn read_head(&mut self, input: &mut Input) -> Result<()> {
+    /// Reads the beginning: enough for the first times, and with [`HEAD_PACKETS`] for the frame rate.
+    pub fn read_head(&mut self, input: &mut Input, packets: usize) -> Result<()> {
         self.read_while(input, |scan| {
-            let leading_is_full = scan.tracks.first().is_none_or(|t| t.head.len() >= HEAD_PACKETS);
+            let leading_is_full = scan.tracks.first().is_none_or(|t| t.head.len() >= packets);
             scan.bytes < HEAD_BYTES && !(leading_is_full && scan.saw_all())
         })
     }

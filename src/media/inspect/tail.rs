@@ -7,7 +7,7 @@
 
 use super::choose::Chosen;
 use super::scan::{Clock, Mark, Scan};
-use super::{Container, Source, clusters, sane_time_base, span};
+use super::{Container, Source, clusters, has_tables, sane_time_base, span};
 use crate::av::input::Input;
 use crate::base::error::{ErrorKind, Result};
 use crate::base::time::{Rational, Rounding};
@@ -154,18 +154,18 @@ fn by_time(input: &mut Input, source: &Source<'_>, chosen: &Chosen, seeker: &See
     if !indexed && is_matroska(input) {
         return by_clusters(input, source, chosen);
     }
-    let from = latest_readable(seeker.start, seeker.end, |t| {
+    let from = latest_readable(seeker.start, seeker.end, seeker.tail, |t| {
         let mut one = Scan::of(chosen);
         Ok(seeker.seek(input, t)? && one.read_one(input)?)
     })?;
     let mut scan = seeker.read_from(input, chosen, from)?;
-    let mut back = TAIL;
+    let mut back = seeker.tail;
     for _ in 0..RETRIES {
         back = back * Rational::from_int(RETRY_FACTOR);
         if scan.saw_all() || !scan.at_end || bytes_in(input, back) > MAX_RETRY_BYTES {
             break;
         }
-        scan = seeker.read_from(input, chosen, (from + TAIL - back).max(seeker.start))?;
+        scan = seeker.read_from(input, chosen, (from + seeker.tail - back).max(seeker.start))?;
     }
     Ok(Tail { at_end: scan.at_end && scan.saw_any(), scan, through: false, indexed })
 }
@@ -182,6 +182,10 @@ struct Seeker {
     start: Rational,
     /// The end as the container claims it, seconds.
     end: Rational,
+    /// Tables tell the times of all packets, so that it can go to any of them.
+    any: bool,
+    /// How long before the end the last reading begins, in seconds.
+    tail: Rational,
 }
 
 impl Seeker {
@@ -197,7 +201,9 @@ impl Seeker {
             facts.duration_ticks.filter(|_| kinds.mov).map(|d| start + Rational::from_int(d) * time_base);
         let length = input.duration().map(|d| if kinds.zero_based { d } else { start + d });
         let end = span::sane_end(start, own.or(length)?)?;
-        Some(Self { stream, time_base, start, end })
+        let any = has_tables(input, chosen);
+        let tail = if any { short_tail(input, stream, time_base, end) } else { TAIL };
+        Some(Self { stream, time_base, start, end, any, tail })
     }
 
     /// Makes the demuxer read its index, which some do at the first seek only; whether it covers the file.
@@ -205,14 +211,16 @@ impl Seeker {
         if !self.seek(input, self.start)? {
             return Ok(false);
         }
-        let last = input.index_entries(self.stream).last().map(|e| Rational::from_int(e.0) * self.time_base);
+        let last = input.index(self.stream).last().map(|e| Rational::from_int(e.dts) * self.time_base);
         Ok(last.is_some_and(|last| last + INDEX_GAP >= self.end))
     }
 
     /// Whether the demuxer could go there.
     fn seek(&self, input: &mut Input, to: Rational) -> Result<bool> {
         let ticks = (to / self.time_base).round(Rounding::Floor);
-        Ok(tolerate(input.seek(self.stream, ticks))?.is_some())
+        let sought =
+            if self.any { input.seek_any(self.stream, ticks) } else { input.seek(self.stream, ticks) };
+        Ok(tolerate(sought)?.is_some())
     }
 
     fn read_from(&self, input: &mut Input, chosen: &Chosen, from: Rational) -> Result<Scan> {
@@ -224,20 +232,31 @@ impl Seeker {
     }
 }
 
-/// The latest time, to within [`TAIL`], at which something can be read, between `start` (where it can)
+/// The last packets, for a demuxer that can go to any: so many that the one that is shown last is there,
+/// and so long that the other streams have some too.
+fn short_tail(input: &Input, stream: usize, time_base: Rational, end: Rational) -> Rational {
+    const PACKETS: usize = 40;
+    const SECONDS: Rational = Rational::from_int(2);
+    let from = input.index_len(stream).saturating_sub(PACKETS);
+    let begins = input.index_entry(stream, from).map(|e| Rational::from_int(e.dts) * time_base);
+    begins.map_or(SECONDS, |begins| SECONDS.max(end - begins))
+}
+
+/// The latest time, to within `tail`, at which something can be read, between `start` (where it can)
 /// and `end`. A file that is whole answers at the first question.
 fn latest_readable(
     start: Rational,
     end: Rational,
+    tail: Rational,
     mut readable: impl FnMut(Rational) -> Result<bool>,
 ) -> Result<Rational> {
-    let mut bad = (end - TAIL).max(start);
+    let mut bad = (end - tail).max(start);
     if bad <= start || readable(bad)? {
         return Ok(bad);
     }
     let mut good = start;
     for _ in 0..MAX_HALVINGS {
-        if bad - good <= TAIL {
+        if bad - good <= tail {
             break;
         }
         let middle = Rational::from_int(((good + bad) * Rational::new(1, 2)).round(Rounding::Nearest));
@@ -283,7 +302,7 @@ mod tests {
     #[test]
     fn a_whole_file_answers_at_once() {
         let mut asked = Vec::new();
-        let found = latest_readable(Rational::ZERO, Rational::from_int(7200), |t| {
+        let found = latest_readable(Rational::ZERO, Rational::from_int(7200), TAIL, |t| {
             asked.push(t);
             Ok(true)
         });
@@ -296,7 +315,7 @@ mod tests {
             let cut = Rational::from_int(start) + Rational::new(length * part, 1000);
             let mut questions = 0;
             let (from, to) = (Rational::from_int(start), Rational::from_int(start + length));
-            let found = latest_readable(from, to, |t| {
+            let found = latest_readable(from, to, TAIL, |t| {
                 questions += 1;
                 Ok(t <= cut)
             }).unwrap();

@@ -170,6 +170,11 @@ impl SegmentSink for AppendSink {
         self.append(data)
     }
 
+    /// Whole segments are appended.
+    fn part(&self, _: usize, _: u64, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
     fn segment(&self, segment: Segment) -> Result<()> {
         self.append(&segment.data)
     }

@@ -51,7 +51,7 @@ fn next(input: &QueueRx<MuxItem>) -> Result<MuxItem> {
 }
 
 /// The codec strings of a rendition, from its bitstreams.
-fn codec_strings(tracks: &Tracks) -> Result<Vec<String>> {
+pub(super) fn codec_strings(tracks: &Tracks) -> Result<Vec<String>> {
     let mut strings = Vec::new();
     if let Some(video) = &tracks.video {
         strings

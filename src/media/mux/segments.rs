@@ -5,11 +5,12 @@ use crate::base::cancel::QueueRx;
 use crate::base::error::{Error, Result, Stage};
 use crate::base::time::Rational;
 use crate::container::fmp4::Fmp4Muxer;
-use crate::container::ts::TsMuxer;
+use crate::container::ts::{Growing, TsMuxer};
 use crate::model::job::SegmentType;
 use crate::model::segment::{Segment, SegmentSink};
 use crate::model::timeline::Timeline;
 use crate::model::track::{AudioTrack, Sample, Tracks, VideoTrack};
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 
 /// Bytes of samples that may wait for the other track. A source whose sound lies this far from its
@@ -51,7 +52,7 @@ impl Packaging {
             Self::Ts(muxer) => muxer.segment(index, video, audio).map_err(|e| e.to_string()),
             Self::Fmp4(muxer) => muxer.segment(index, video, audio).map_err(|e| e.to_string()),
         }
-        .map_err(|e| Error::internal(Stage::Mux, format!("segment {index}: {e}")))
+        .map_err(|e| failed(index, &e))
     }
 }
 
@@ -78,17 +79,39 @@ struct Open {
     index: u64,
     start: u64,
     end: Option<u64>,
-    video: Vec<Sample>,
+    /// Pictures that have come and are not with its writer yet.
+    video: VecDeque<Sample>,
+}
+
+/// What takes the samples of the first open segment.
+struct Writer<'p> {
+    bytes: Bytes<'p>,
+    frames: u64,
+    audio_packets: u64,
+    /// Bytes of the samples that it was given.
+    taken_bytes: usize,
+    /// Bytes of the segment that the sink has been shown.
+    shown_bytes: usize,
+}
+
+enum Bytes<'p> {
+    /// Written while the samples come.
+    Ts(Growing<'p>),
+    /// The head of a fragment tells the sizes of all that follows.
+    Fmp4 { muxer: &'p Packaging, video: Vec<Sample>, audio: Vec<Sample> },
 }
 
 #[derive(Default)]
-struct State {
+struct State<'p> {
     video_track: Option<VideoTrack>,
     audio_track: Option<AudioTrack>,
-    packaging: Option<Packaging>,
     codecs: Vec<String>,
     open: VecDeque<Open>,
+    /// Of the first one in `open`, once its tracks are known.
+    writer: Option<Writer<'p>>,
     audio: VecDeque<Sample>,
+    /// Where the sound begins that came last, in ticks of its track.
+    audio_reached: Option<i64>,
     waiting_bytes: usize,
     video_ended: bool,
     audio_ended: bool,
@@ -100,6 +123,7 @@ struct State {
 impl SegmentMux<'_> {
     /// Runs until both tracks have ended; every segment has then gone to the sink.
     pub fn run(self, input: &QueueRx<MuxItem>) -> Result<MadeRendition> {
+        let packaging = OnceCell::new();
         let mut state =
             State { video_ended: !self.awaits.video, audio_ended: !self.awaits.audio, ..State::default() };
         if !self.awaits.video {
@@ -107,7 +131,8 @@ impl SegmentMux<'_> {
         }
         while !(state.video_ended && state.audio_ended && state.open.is_empty()) {
             self.take(next(input)?, &mut state)?;
-            self.close_complete(&mut state)?;
+            self.write_ahead(&packaging, &mut state)?;
+            self.close_complete(&packaging, &mut state)?;
         }
         Ok(MadeRendition {
             name: self.name,
@@ -120,7 +145,7 @@ impl SegmentMux<'_> {
         })
     }
 
-    fn take(&self, item: MuxItem, state: &mut State) -> Result<()> {
+    fn take(&self, item: MuxItem, state: &mut State<'_>) -> Result<()> {
         match item {
             MuxItem::VideoTrack(track) => state.video_track = Some(*track),
             MuxItem::AudioTrack(track) => state.audio_track = Some(*track),
@@ -128,6 +153,7 @@ impl SegmentMux<'_> {
             MuxItem::Audio(sample) => {
                 state.audio_packets += 1;
                 state.waiting_bytes += sample.data.len();
+                state.audio_reached = Some(sample.pts);
                 state.audio.push_back(sample);
             }
             MuxItem::VideoEnd { end } => {
@@ -155,7 +181,7 @@ impl SegmentMux<'_> {
         Ok(())
     }
 
-    fn take_video(&self, sample: Sample, segment_start: Option<u64>, state: &mut State) -> Result<()> {
+    fn take_video(&self, sample: Sample, segment_start: Option<u64>, state: &mut State<'_>) -> Result<()> {
         if let Some(start) = segment_start {
             if let Some(open) = state.open.back_mut() {
                 open.end = Some(start);
@@ -168,17 +194,17 @@ impl SegmentMux<'_> {
         };
         state.frames += 1;
         state.waiting_bytes += sample.data.len();
-        open.video.push(sample);
+        open.video.push_back(sample);
         Ok(())
     }
 
-    fn opened(&self, start: u64, state: &State) -> Open {
+    fn opened(&self, start: u64, state: &State<'_>) -> Open {
         let index = state.open.back().map_or(self.first_segment, |o| o.index + 1).max(state.next_index());
-        Open { index, start, end: None, video: Vec::new() }
+        Open { index, start, end: None, video: VecDeque::new() }
     }
 
     /// Without a picture the timeline's own cuts count, as far as the sound reaches.
-    fn cut_sound(&self, end: u64, state: &mut State) {
+    fn cut_sound(&self, end: u64, state: &mut State<'_>) {
         while let Some(open) = state.open.back_mut() {
             let next = self.timeline.open_start(open.index + 1);
             if next >= end || next <= open.start {
@@ -190,15 +216,61 @@ impl SegmentMux<'_> {
         }
     }
 
-    fn end_title(&self, end: u64, state: &mut State) {
+    fn end_title(&self, end: u64, state: &mut State<'_>) {
         state.end = end;
         if let Some(open) = state.open.back_mut() {
             open.end = Some(end.max(open.start + 1));
         }
     }
 
+    /// Gives what has come of the first open segment to its writer, and shows the sink what is certain.
+    fn write_ahead<'p>(&self, packaging: &'p OnceCell<Packaging>, state: &mut State<'p>) -> Result<()> {
+        let known = (state.video_track.is_some() || !self.awaits.video)
+            && (state.audio_track.is_some() || !self.awaits.audio);
+        if self.kind != SegmentType::Ts || !known || state.open.is_empty() {
+            return Ok(());
+        }
+        self.give(packaging, state, Some(self.planned_end(state)))?;
+        let (Some(writer), Some(open)) = (&mut state.writer, state.open.front()) else { return Ok(()) };
+        let Bytes::Ts(growing) = &mut writer.bytes else { return Ok(()) };
+        let bytes = growing.advance().map_err(|e| failed(open.index, &e))?;
+        let (shown, all) = (std::mem::replace(&mut writer.shown_bytes, bytes.len()), bytes);
+        match all.get(shown..) {
+            Some(fresh) if !fresh.is_empty() => self.sink.part(self.rendition, open.index, fresh),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where the first open segment will end, as far as is known now.
+    fn planned_end(&self, state: &State<'_>) -> Rational {
+        let end = state
+            .open
+            .front()
+            .map(|open| open.end.unwrap_or_else(|| self.timeline.open_start(open.index + 1)));
+        self.timeline.frame_time(end.unwrap_or(0))
+    }
+
+    /// Gives the first open segment's pictures to its writer, and the sound that starts before `end`.
+    fn give<'p>(
+        &self,
+        packaging: &'p OnceCell<Packaging>,
+        state: &mut State<'p>,
+        end: Option<Rational>,
+    ) -> Result<()> {
+        let audio = state.take_sound_before(end);
+        if state.writer.is_none() {
+            let muxer = self.started(packaging, audio.first(), state)?;
+            let index = state.open.front().map_or(0, |open| open.index);
+            state.writer = Some(Writer::new(muxer, index, self.awaits.video));
+        }
+        let (Some(writer), Some(open)) = (&mut state.writer, state.open.front_mut()) else { return Ok(()) };
+        open.video.drain(..).for_each(|sample| writer.video(sample));
+        audio.into_iter().for_each(|sample| writer.audio(sample));
+        Ok(())
+    }
+
     /// Closes every segment whose picture and sound are complete.
-    fn close_complete(&self, state: &mut State) -> Result<()> {
+    fn close_complete<'p>(&self, packaging: &'p OnceCell<Packaging>, state: &mut State<'p>) -> Result<()> {
         let sound_alone = !self.awaits.video && !state.audio_ended;
         if let Some(reached) = state.sound_reaches().filter(|_| sound_alone) {
             let frame = self.timeline.slot_at_time(reached);
@@ -212,49 +284,90 @@ impl SegmentMux<'_> {
             if !sound_complete {
                 return Ok(());
             }
-            let Some(open) = state.open.pop_front() else { return Ok(()) };
-            let audio = state.take_sound_before((!last).then_some(end_time));
-            self.finish(open, end, &audio, state)?;
+            self.give(packaging, state, (!last).then_some(end_time))?;
+            let (Some(open), Some(writer)) = (state.open.pop_front(), state.writer.take()) else {
+                return Ok(());
+            };
+            state.waiting_bytes -= writer.taken_bytes;
+            self.finish(&open, end, writer)?;
+            self.write_ahead(packaging, state)?;
         }
         Ok(())
     }
 
-    fn finish(&self, open: Open, end: u64, audio: &[Sample], state: &mut State) -> Result<()> {
-        let (start, end_time) = (self.timeline.frame_time(open.start), self.timeline.frame_time(end));
-        let bytes = |samples: &[Sample]| samples.iter().map(|s| s.data.len()).sum::<usize>();
-        state.waiting_bytes -= bytes(&open.video) + bytes(audio);
-        let packaging = match &state.packaging {
-            Some(packaging) => packaging,
-            None => self.start(audio, state)?,
+    fn finish(&self, open: &Open, end: u64, writer: Writer<'_>) -> Result<()> {
+        let Writer { bytes, frames, audio_packets, .. } = writer;
+        let data = match bytes {
+            Bytes::Ts(growing) => growing.finish().map_err(|e| failed(open.index, &e))?,
+            Bytes::Fmp4 { muxer, video, audio } => muxer.segment(open.index, &video, &audio)?,
         };
-        let data = packaging.segment(open.index, &open.video, audio)?;
-        let frames = if self.awaits.video { open.video.len() } else { audio.len() } as u64;
         self.sink.segment(Segment {
             rendition: self.rendition,
             index: open.index,
-            start,
-            end: end_time,
-            frames,
-            audio_packets: audio.len() as u64,
+            start: self.timeline.frame_time(open.start),
+            end: self.timeline.frame_time(end),
+            frames: if self.awaits.video { frames } else { audio_packets },
+            audio_packets,
             data,
         })
     }
 
-    fn start<'s>(&self, audio: &[Sample], state: &'s mut State) -> Result<&'s Packaging> {
+    /// The container, made when the first segment asks for it.
+    fn started<'p>(
+        &self,
+        packaging: &'p OnceCell<Packaging>,
+        first_audio: Option<&Sample>,
+        state: &mut State<'_>,
+    ) -> Result<&'p Packaging> {
+        if let Some(packaging) = packaging.get() {
+            return Ok(packaging);
+        }
         if self.awaits.audio && state.audio_track.is_none()
             || self.awaits.video && state.video_track.is_none()
         {
             return Err(Error::internal(Stage::Mux, "a track was announced and never described"));
         }
         let tracks = Tracks { video: state.video_track.clone(), audio: state.audio_track.clone() };
-        let packaging = Packaging::new(self.kind, &tracks, audio.first().map(|s| &s.data[..]))?;
+        let made = Packaging::new(self.kind, &tracks, first_audio.map(|s| &s.data[..]))?;
         state.codecs = codec_strings(&tracks)?;
-        self.sink.init(self.rendition, &state.codecs, &packaging.init())?;
-        Ok(state.packaging.insert(packaging))
+        self.sink.init(self.rendition, &state.codecs, &made.init())?;
+        Ok(packaging.get_or_init(|| made))
     }
 }
 
-impl State {
+impl<'p> Writer<'p> {
+    fn new(muxer: &'p Packaging, index: u64, has_video: bool) -> Self {
+        let bytes = match muxer {
+            Packaging::Ts(muxer) => Bytes::Ts(muxer.begin(index, has_video)),
+            Packaging::Fmp4(_) => Bytes::Fmp4 { muxer, video: Vec::new(), audio: Vec::new() },
+        };
+        Self { bytes, frames: 0, audio_packets: 0, taken_bytes: 0, shown_bytes: 0 }
+    }
+
+    fn video(&mut self, sample: Sample) {
+        self.frames += 1;
+        self.taken_bytes += sample.data.len();
+        match &mut self.bytes {
+            Bytes::Ts(growing) => growing.push_video(sample),
+            Bytes::Fmp4 { video, .. } => video.push(sample),
+        }
+    }
+
+    fn audio(&mut self, sample: Sample) {
+        self.audio_packets += 1;
+        self.taken_bytes += sample.data.len();
+        match &mut self.bytes {
+            Bytes::Ts(growing) => growing.push_audio(sample),
+            Bytes::Fmp4 { audio, .. } => audio.push(sample),
+        }
+    }
+}
+
+fn failed(index: u64, e: &dyn std::fmt::Display) -> Error {
+    Error::internal(Stage::Mux, format!("segment {index}: {e}"))
+}
+
+impl State<'_> {
     fn next_index(&self) -> u64 {
         self.open.back().map_or(0, |o| o.index + 1)
     }
@@ -262,7 +375,7 @@ impl State {
     /// The time of the last packet of sound that has come.
     fn sound_reaches(&self) -> Option<Rational> {
         let time_base = self.audio_track.as_ref()?.time_base;
-        self.audio.back().map(|s| seconds(s.pts, time_base))
+        self.audio_reached.map(|pts| seconds(pts, time_base))
     }
 
     /// Takes the sound that starts before `end`; all of it for the last segment.

@@ -1,11 +1,10 @@
 //! The choices that make a [`Plan`].
 
 use super::encoders::{self, VideoWish};
-use super::{AudioPlan, Machine, Plan, Rendition, VideoPlan};
-use crate::base::cancel::Cancel;
+use super::{AudioPlan, Keys, Machine, Plan, Rendition, VideoPlan};
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::base::time::{Rational, Rounding};
-use crate::media::keyframes;
+use crate::media::index::{self, Sought, SourceIndex};
 use crate::model::job::{AudioChoice, Format, RateWish, RenditionWish, SegmentType, VideoChoice, Wish};
 use crate::model::ladder::{self, LadderSource};
 use crate::model::source::{SourceFacts, VideoFacts};
@@ -21,7 +20,7 @@ pub(super) fn plan(
     facts: SourceFacts,
     wish: &Wish,
     machine: Machine,
-    cancel: &Cancel,
+    keys: &Keys<'_>,
 ) -> Result<Plan> {
     let mut warnings = facts.warnings.clone();
     let audio = plan_audio(&input, &facts, wish, &mut warnings)?;
@@ -34,7 +33,9 @@ pub(super) fn plan(
     let title_origin = facts.origin + wish.start;
     let length = length(&input, &facts, wish)?;
     let timeline = match (&video, &facts.video) {
-        (Some(v), Some(f)) if v.copy => copied_timeline(&input, f, wish, (title_origin, length), cancel)?,
+        (Some(v), Some(f)) if v.copy => {
+            copied_timeline(&input, (&facts, f), wish, (title_origin, length), keys)?
+        }
         (Some(_), Some(f)) => Timeline::new(
             grid_rate(f.frame_rate, f.constant_rate, wish.max_fps.unwrap_or(MAX_GRID_RATE)),
             length,
@@ -60,6 +61,7 @@ pub(super) fn plan(
         fixed_end,
         video,
         audio,
+        idr_cuts: false,
         format: wish.format,
         renditions,
         warnings,
@@ -78,6 +80,24 @@ impl Plan {
             return planned;
         }
         (data_end * self.timeline.frame_rate()).round(Rounding::Nearest).max(1) as u64
+    }
+
+    /// The same plan for one of its renditions alone, with threads for a run that has `machine` to itself.
+    /// What comes out is the same. `None` when there is no such rendition.
+    pub fn only(&self, rendition: usize, machine: Machine) -> Option<Self> {
+        let mut plan = self.clone();
+        plan.renditions = vec![self.renditions.get(rendition)?.clone()];
+        let made = plan.renditions.first()?.encode.as_ref().map(|e| (e.width, e.height));
+        if let Some(facts) = &self.facts.video {
+            let load = Load::of(facts, made.into_iter());
+            if let Some(video) = &mut plan.video {
+                video.decoder_threads = load.decoder_threads(machine);
+            }
+            for settings in plan.renditions.iter_mut().filter_map(|r| r.encode.as_mut()) {
+                settings.threads = load.encoder_threads(machine, (settings.width, settings.height));
+            }
+        }
+        Some(plan)
     }
 
     /// Whether a title that ended there ended well before the source said.
@@ -163,6 +183,12 @@ pub fn copied_audio_codec(name: &str, format: Format) -> Result<AudioCodec> {
     }
 }
 
+/// Whether the sound is AAC whose frames bring their own headers, as in MPEG-TS, instead of one
+/// configuration for all: our muxers do not take those apart.
+pub(super) fn is_adts(facts: &SourceFacts, codec: &str) -> bool {
+    codec == "aac" && facts.container.split(',').any(|name| matches!(name, "mpegts" | "aac" | "mpeg"))
+}
+
 fn cannot_copy(codec: &str, output: &str) -> Error {
     Error::new(
         ErrorKind::Unsupported,
@@ -184,6 +210,9 @@ fn plan_audio(
         AudioChoice::None => return Ok(None),
         AudioChoice::Copy => {
             copied_audio_codec(&audio.codec, wish.format)?;
+            if is_adts(facts, &audio.codec) && matches!(wish.format, Format::Hls(_) | Format::Ts) {
+                return Err(cannot_copy("AAC that comes in ADTS frames", "HLS"));
+            }
             return Ok(Some(AudioPlan { stream: audio.stream, encode: None }));
         }
         AudioChoice::Encode(codec) => codec,
@@ -215,22 +244,44 @@ fn sound_grid_rate(facts: &SourceFacts, audio: Option<&AudioPlan>, wish: &Wish) 
 /// A copied picture is cut at its own key frames; the grid is its own time base.
 fn copied_timeline(
     input: &Path,
-    video: &VideoFacts,
+    (facts, video): (&SourceFacts, &VideoFacts),
     wish: &Wish,
     (title_origin, length): (Rational, Rational),
-    cancel: &Cancel,
+    keys: &Keys<'_>,
 ) -> Result<Timeline> {
-    let ticks_per_second = video.time_base.recip();
-    let ticks = |time: Rational| (time * ticks_per_second).round(Rounding::Nearest);
-    let total = ticks(length).max(1) as u64;
+    let cut_by =
+        |index: &SourceIndex| cut_by_keys(index, video, (title_origin, length), wish.segment_seconds);
     if !matches!(wish.format, Format::Hls(_) | Format::Ts) {
-        return Ok(Timeline::with_cuts(ticks_per_second, total, []));
+        let (grid, total) = copied_grid(video, length);
+        return Ok(Timeline::with_cuts(grid, total, []));
     }
+    match keys {
+        Keys::Known(index) => Ok(cut_by(index)),
+        Keys::Find { pool, shelf, cancel } => {
+            index::find(&Sought { path: input, facts, cancel }, pool, *shelf).map(|index| cut_by(&index))
+        }
+    }
+}
+
+/// Grid positions each second, and how many the title has.
+fn copied_grid(video: &VideoFacts, length: Rational) -> (Rational, u64) {
+    let ticks_per_second = video.time_base.recip();
+    let total = (length * ticks_per_second).round(Rounding::Nearest).max(1) as u64;
+    (ticks_per_second, total)
+}
+
+/// The cuts that key frames make: for jobs, single segments and direct play alike.
+pub(super) fn cut_by_keys(
+    index: &SourceIndex,
+    video: &VideoFacts,
+    (title_origin, length): (Rational, Rational),
+    segment_seconds: Rational,
+) -> Timeline {
+    let (ticks_per_second, total) = copied_grid(video, length);
+    let ticks = |time: Rational| (time * ticks_per_second).round(Rounding::Nearest);
     let origin = ticks(title_origin);
-    let keys = keyframes::scan(input, video.stream, cancel)?;
-    let keys = keys.into_iter().filter_map(|k| u64::try_from(k - origin).ok());
-    let target = ticks(wish.segment_seconds).max(1) as u64;
-    Ok(Timeline::merging(ticks_per_second, total, keys, target))
+    let keys = index.keys.iter().filter_map(|k| u64::try_from(k.pts.checked_sub(origin)?).ok());
+    Timeline::merging(ticks_per_second, total, keys, ticks(segment_seconds).max(1) as u64)
 }
 
 fn renditions(

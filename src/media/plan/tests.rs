@@ -6,7 +6,7 @@ use crate::model::track::{AudioCodec, Colour, VideoCodec};
 
 const FOUR: Machine = Machine { cores: 4 };
 
-fn film() -> SourceFacts {
+pub(super) fn film() -> SourceFacts {
     let stream = |index, kind, codec: &str| StreamFacts {
         index,
         kind,

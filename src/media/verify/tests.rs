@@ -156,6 +156,7 @@ impl Title {
             timeline: self.timeline.clone(),
             title_origin: Rational::ZERO,
             fixed_end: false,
+            idr_cuts: false,
             video: self.tracks.video.as_ref().map(|_| VideoPlan {
                 stream: 0,
                 copy: false,

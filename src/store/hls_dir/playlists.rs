@@ -1,9 +1,10 @@
-//! The playlists of a finished folder.
+//! The playlists of a folder.
 //!
 //! What enters: what was written of each rendition, and its facts. What leaves: playlist files.
 
 use super::{INDEX, INIT, MASTER, Shared, VariantFacts, Written};
 use crate::base::error::{Error, Result, Stage};
+use crate::base::time::Rational;
 use crate::model::job::SegmentType;
 use crate::model::playlist::{
     Bandwidth, MasterPlaylist, MediaPlaylist, PlaylistKind, SegmentEntry, VERSION_FMP4, VERSION_TS, Variant,
@@ -32,12 +33,18 @@ impl Shared {
         let with_name = self.renditions.iter().zip(&self.names);
         let playlist = |(written, name): (&std::sync::Mutex<Written>, &String)| {
             let written = written.lock().unwrap_or_else(PoisonError::into_inner);
-            self.media_playlist(&written, name)
+            self.media_playlist(&written, name, PlaylistKind::Vod)
         };
         with_name.map(playlist).collect()
     }
 
-    fn media_playlist(&self, written: &Written, name: &str) -> Result<MediaPlaylist> {
+    /// The playlist of one rendition as far as it is there.
+    pub(super) fn media_playlist(
+        &self,
+        written: &Written,
+        name: &str,
+        kind: PlaylistKind,
+    ) -> Result<MediaPlaylist> {
         let first = written.segments.first().map(|s| s.index);
         let Some(first) = first else {
             return Err(Error::internal(Stage::Publish, format!("rendition {name} has no segments")));
@@ -61,7 +68,7 @@ impl Shared {
             end: s.end,
         };
         Ok(MediaPlaylist {
-            kind: PlaylistKind::Vod,
+            kind,
             init_uri: written.init_bytes.map(|_| INIT.to_owned()),
             segments: written.segments.iter().map(entry).collect(),
             // Said once, in the multivariant playlist.
@@ -71,26 +78,42 @@ impl Shared {
     }
 
     fn master(&self, variants: &[VariantFacts], target: Option<u64>) -> MasterPlaylist {
-        let lines = self.renditions.iter().zip(&self.names).zip(variants);
-        let variants = lines.map(|((written, name), facts)| {
+        let measure = |written: &std::sync::Mutex<Written>| {
             let written = written.lock().unwrap_or_else(PoisonError::into_inner);
-            let sizes = written.segments.iter().map(|s| (s.bytes, s.end - s.start));
-            let bandwidth = Bandwidth::measure_at_target(sizes, target);
-            Variant {
-                uri: format!("{name}/{INDEX}"),
-                bandwidth_bps: bandwidth.peak_bps,
-                average_bandwidth_bps: bandwidth.average_bps,
-                codecs: facts.codecs.clone(),
-                resolution: facts.resolution,
-                frame_rate: facts.frame_rate,
-                video_range: facts.video_range,
-            }
+            Bandwidth::measure_at_target(written.segments.iter().map(|s| (s.bytes, s.end - s.start)), target)
+        };
+        self.master_of(variants, self.renditions.iter().map(measure).collect())
+    }
+
+    /// The multivariant playlist: facts and bit rates in the order of the renditions.
+    pub(super) fn master_of(&self, variants: &[VariantFacts], rates: Vec<Bandwidth>) -> MasterPlaylist {
+        let variants = self.names.iter().zip(variants).zip(rates).map(|((name, facts), rates)| Variant {
+            uri: format!("{name}/{INDEX}"),
+            bandwidth_bps: rates.peak_bps,
+            average_bandwidth_bps: rates.average_bps,
+            codecs: facts.codecs.clone(),
+            resolution: facts.resolution,
+            frame_rate: facts.frame_rate,
+            video_range: facts.video_range,
         });
         let version = if self.segment_type == SegmentType::Ts { VERSION_TS } else { VERSION_FMP4 };
         let mut master = MasterPlaylist { variants: variants.collect(), independent_segments: true, version };
         master.put_start_variant_first();
         master
     }
+}
+
+/// The `TARGETDURATION` of segments of which none is longer.
+pub(super) fn target_duration(longest: Rational) -> u64 {
+    let whole = SegmentEntry { uri: "0".into(), start: Rational::ZERO, end: longest };
+    MediaPlaylist {
+        kind: PlaylistKind::Vod,
+        init_uri: None,
+        segments: vec![whole],
+        independent_segments: false,
+        target_duration_at_least: None,
+    }
+    .target_duration()
 }
 
 fn refused(err: impl std::fmt::Display) -> Error {

@@ -13,6 +13,7 @@ use crate::store::place::{self, Found, io, remove_any};
 use std::fs;
 use std::io::ErrorKind as IoKind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 /// Looks at a place from which others remove things at the same time, and to which they put them back.
 const MAX_TRIES: usize = 3;
@@ -108,6 +109,7 @@ impl HlsDir {
             _ => io("rename to", &self.target, &e),
         })?;
         self.hidden.stays = true;
+        self.shared.published.store(true, Ordering::SeqCst);
         Ok(())
     }
 
@@ -211,6 +213,15 @@ fn is_rendition(folder: &Path) -> Result<bool> {
         }
     }
     Ok(entries.iter().any(|entry| entry.file_name().is_some_and(|name| name == INDEX)))
+}
+
+/// Whether a path, without a slash in front, is that of something in a published folder: the multivariant
+/// playlist, or a playlist, init segment or segment of a rendition. Nothing else in it is a player's.
+pub fn is_part(path: &str) -> bool {
+    let of_rendition = |(name, file): (&str, &str)| {
+        !name.is_empty() && !name.starts_with('.') && !file.contains('/') && is_our_name(Path::new(file))
+    };
+    path == MASTER || path.split_once('/').is_some_and(of_rendition)
 }
 
 /// A playlist, an initialisation segment, or a number with a segment's extension.

@@ -148,7 +148,7 @@ fn read(log: &JobLog, folder: &Path, wanted: &Wanted) -> Option<Kept> {
     let kept = kept.min(usize::try_from(wanted.at_most).unwrap_or(usize::MAX));
     let with_init = |(mut segments, name): (Vec<WrittenSegment>, &String)| {
         segments.truncate(kept);
-        Written { init_bytes: file_bytes(&folder.join(name).join(INIT)), segments }
+        Written { init_bytes: file_bytes(&folder.join(name).join(INIT)), codecs: Vec::new(), segments }
     };
     let written = noted.found.into_iter().zip(wanted.names).map(with_init).collect();
     (kept > 0).then_some(Kept { written, log_bytes })

@@ -9,6 +9,7 @@ use crate::base::error::{Error, Result, Stage};
 use crate::config::paths::RootId;
 use crate::media::progress::Progress;
 use crate::model::record::{Job, JobProgress, JobState};
+use crate::store::hls_dir::Growing;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,6 +63,8 @@ pub struct Entry {
     job: Mutex<Job>,
     /// Of the run; `None` before it begins.
     progress: Mutex<Option<Arc<Progress>>>,
+    /// What can be played of the output meanwhile.
+    growing: Mutex<Option<Growing>>,
     phase: Mutex<Phase>,
     /// Who has the last word on the output: see [`Entry::may_publish`].
     word: Mutex<Word>,
@@ -85,6 +88,7 @@ impl Entry {
             changes: watch::Sender::new(job.last_change().number),
             job: Mutex::new(job),
             progress: Mutex::default(),
+            growing: Mutex::default(),
             phase: Mutex::default(),
             word: Mutex::default(),
             ending: AtomicBool::new(false),
@@ -153,6 +157,16 @@ impl Entry {
     pub fn runs(&self, progress: Arc<Progress>) {
         *lock(&self.progress) = Some(progress);
         self.reaches(Phase::Opening);
+    }
+
+    /// Its output can be played while it is made.
+    pub fn grows(&self, growing: Growing) {
+        *lock(&self.growing) = Some(growing);
+    }
+
+    /// What can be played of its output, if it is a folder and its run has got that far.
+    pub fn growing(&self) -> Option<Growing> {
+        lock(&self.growing).clone()
     }
 
     /// Its run has come so far.

@@ -66,7 +66,9 @@ impl Board {
     pub(super) async fn forget_output(&self, job: &mut Job) -> Result<()> {
         job.outputs = Outputs::default();
         let notes = vec![(notes::published(job.id()), None)];
-        self.journal().change_noting(job.clone(), None, notes).await
+        let forgotten = self.journal().change_noting(job.clone(), None, notes).await;
+        self.outputs_change();
+        forgotten
     }
 
     /// Works through the notes of what lies beside targets of jobs that do not go on.

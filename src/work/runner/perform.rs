@@ -16,6 +16,7 @@ use crate::media::{RunLog, crash};
 use crate::model::document::{HardwareUse, OutputFormat};
 use crate::model::record::{Job, JobProgress, JobState, Output, Outputs, RenditionEncoder};
 use crate::store::claim::Identity;
+use crate::store::hls_dir::Growing;
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::path::{Path, PathBuf};
@@ -143,6 +144,10 @@ impl Follower for Performance {
 
     fn goes_on_at(&self, _segment: u64) {
         self.resumed.store(true, Ordering::Relaxed);
+    }
+
+    fn grows(&self, growing: Growing) {
+        self.entry.grows(growing);
     }
 
     fn finishing(&self) {

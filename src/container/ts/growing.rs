@@ -1,0 +1,131 @@
+//! A segment that is written while its samples come.
+//!
+//! What enters: the samples of both tracks, each in decoding order, at any pace, and the word that a
+//! track is complete. What leaves: the segment's bytes, as far as they are certain. They are the same
+//! however the samples came: what is written next depends on the samples alone, and where it cannot be
+//! known yet (the other track may bring something earlier, a run of audio frames may go on) it waits.
+
+use super::audio_groups::AudioGroups;
+use super::{Packetizer, TsError, TsMuxer, to_90k};
+use crate::base::time::Rational;
+use crate::model::track::Sample;
+use std::collections::VecDeque;
+
+/// So many frames behind a group tell that it is whole: a lone last frame would have joined it.
+const FRAMES_BEHIND_GROUP: usize = 2;
+
+/// A segment at work.
+#[derive(Debug)]
+pub struct Growing<'m> {
+    muxer: &'m TsMuxer,
+    packetizer: Packetizer<'m>,
+    video: Lane,
+    audio: Lane,
+    out: Vec<u8>,
+}
+
+/// What has come of a track and is not written yet.
+#[derive(Debug, Default)]
+struct Lane {
+    waiting: VecDeque<Sample>,
+    complete: bool,
+}
+
+/// What can be done next.
+enum Step {
+    Video,
+    Audio,
+    Wait,
+}
+
+impl<'m> Growing<'m> {
+    /// Segment number `index`. `has_video` says whether pictures will come; when not, though the
+    /// rendition has them, the clock goes by the sound.
+    pub(super) fn new(muxer: &'m TsMuxer, index: u64, has_video: bool, capacity: usize) -> Self {
+        let mut out = Vec::with_capacity(capacity);
+        let packetizer = Packetizer::new(muxer, index, has_video, &mut out);
+        let video = Lane { complete: !has_video, ..Lane::default() };
+        let audio = Lane { complete: muxer.audio.is_none(), ..Lane::default() };
+        Self { muxer, packetizer, video, audio, out }
+    }
+
+    /// Takes the next coded picture.
+    pub fn push_video(&mut self, sample: Sample) {
+        self.video.complete = false;
+        self.video.waiting.push_back(sample);
+    }
+
+    /// Takes the next audio frame.
+    pub fn push_audio(&mut self, sample: Sample) {
+        self.audio.complete = false;
+        self.audio.waiting.push_back(sample);
+    }
+
+    /// Writes what is certain. Returns all bytes that are, from the segment's beginning.
+    ///
+    /// # Errors
+    /// When a sample cannot be written: empty, too long, or out of order.
+    pub fn advance(&mut self) -> Result<&[u8], TsError> {
+        loop {
+            match self.next_step() {
+                Step::Video => self.write_video()?,
+                Step::Audio if self.write_audio()? => {}
+                Step::Audio | Step::Wait => return Ok(&self.out),
+            }
+        }
+    }
+
+    /// No more samples come: the whole segment.
+    ///
+    /// # Errors
+    /// As [`Growing::advance`].
+    pub fn finish(mut self) -> Result<Vec<u8>, TsError> {
+        (self.video.complete, self.audio.complete) = (true, true);
+        self.advance()?;
+        self.packetizer.finish(&mut self.out);
+        Ok(self.out)
+    }
+
+    /// By DTS; where both start at the same time the picture comes first, because it brings the clock.
+    fn next_step(&self) -> Step {
+        let video_base = self.muxer.video.as_ref().map_or(Rational::TB_90K, |v| v.time_base);
+        let audio_base = self.muxer.audio.as_ref().map_or(Rational::TB_90K, |a| a.time_base);
+        let video = self.video.waiting.front().map(|s| to_90k(s.dts, video_base));
+        let audio = self.audio.waiting.front().map(|s| to_90k(s.pts, audio_base));
+        match (video, audio) {
+            (Some(video), Some(audio)) if audio < video => Step::Audio,
+            (Some(_), Some(_)) => self.video_step(),
+            (Some(_), None) if self.audio.complete => self.video_step(),
+            (None, Some(_)) if self.video.complete => Step::Audio,
+            _ => Step::Wait,
+        }
+    }
+
+    /// A picture's clock needs to know when the next one comes.
+    fn video_step(&self) -> Step {
+        if self.video.complete || self.video.waiting.len() > 1 { Step::Video } else { Step::Wait }
+    }
+
+    fn write_video(&mut self) -> Result<(), TsError> {
+        let Some(sample) = self.video.waiting.pop_front() else { return Ok(()) };
+        let next = self.video.waiting.front();
+        let gap = next.map_or(sample.duration, |next| next.dts.saturating_sub(sample.dts));
+        self.packetizer.video(&sample, gap, next.is_none(), &mut self.out)
+    }
+
+    /// Writes the frames at the front that share a PES packet. Says whether it could.
+    fn write_audio(&mut self) -> Result<bool, TsError> {
+        let Lane { waiting, complete } = &mut self.audio;
+        let (complete, frames) = (*complete, &*waiting.make_contiguous());
+        let Some(group) = AudioGroups::new(self.muxer.audio.as_ref(), frames).next() else {
+            return Ok(false);
+        };
+        let count = group.frames.len();
+        if !complete && frames.len() < count + FRAMES_BEHIND_GROUP {
+            return Ok(false);
+        }
+        self.packetizer.audio(group.frames, group.last && complete, &mut self.out)?;
+        waiting.drain(..count);
+        Ok(true)
+    }
+}

@@ -1,0 +1,265 @@
+//! A file, or a part of one, on its way to a socket.
+//!
+//! ```text
+//!   page cache --preadv2(NOWAIT)--> buffer (256 KiB, pooled) --> hyper --> socket
+//!   disk ------> reader thread ------^      one for each connection
+//! ```
+//!
+//! What enters: an open file and the bytes wanted of it. What leaves: those bytes, one buffer at a time,
+//! the next one only when the one before is written: a slow reader costs one buffer, whatever the file's
+//! size. What the kernel has in memory is copied on the spot, which takes microseconds; what it would have
+//! to fetch is read on a thread, since a disk may take long, or never answer. A file that turns out to be
+//! shorter than was promised ends the connection: the client sees that something is missing.
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use std::fs::File;
+use std::io::{self, ErrorKind, IoSliceMut};
+use std::os::unix::fs::FileExt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+/// What is read at once.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// Buffers that are kept for the next reader.
+const MAX_SPARE: usize = 32;
+/// How long a disk may take for one read.
+const READ_TIME: Duration = Duration::from_secs(20);
+/// Threads that may wait for disks at once. Each hangs with a disk that does not answer, and others need
+/// theirs.
+static READERS: Semaphore = Semaphore::const_new(24);
+/// Buffers that nobody uses.
+static SPARE: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
+
+type Reading = Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>;
+
+/// The bytes of a file from one place up to another.
+pub(super) struct FileBody {
+    file: Arc<File>,
+    at: u64,
+    end: u64,
+    /// A read that waits for a disk.
+    reading: Option<Reading>,
+}
+
+impl FileBody {
+    /// The bytes from `first` up to, and without, `end`.
+    pub(super) fn new(file: Arc<File>, first: u64, end: u64) -> Self {
+        Self { file, at: first, end, reading: None }
+    }
+
+    fn left(&self) -> u64 {
+        self.end.saturating_sub(self.at)
+    }
+
+    /// The next bytes, if they are in memory; else a thread is on its way to them.
+    fn read(&mut self) -> Option<io::Result<Bytes>> {
+        let wanted = usize::try_from(self.left()).unwrap_or(usize::MAX).min(CHUNK_BYTES);
+        let now = Buffer::fill(wanted, |into| read_cached(&self.file, into, self.at));
+        match now {
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                let (file, at) = (self.file.clone(), self.at);
+                let fill = move || Buffer::fill(wanted, |into| read_once(&file, into, at));
+                self.reading = Some(Box::pin(on_thread(fill)));
+                None
+            }
+            done => Some(done),
+        }
+    }
+}
+
+impl Body for FileBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = &mut *self;
+        if this.left() == 0 {
+            return Poll::Ready(None);
+        }
+        let at_once = if this.reading.is_none() { this.read() } else { None };
+        let read = match (at_once, &mut this.reading) {
+            (Some(read), _) => read,
+            (None, Some(reading)) => {
+                let read = ready!(reading.as_mut().poll(context));
+                this.reading = None;
+                read
+            }
+            // Either there are bytes or they are on the way.
+            (None, None) => Err(ErrorKind::Other.into()),
+        };
+        Poll::Ready(Some(read.and_then(|bytes| {
+            if bytes.is_empty() {
+                return Err(io::Error::new(ErrorKind::UnexpectedEof, "the file has become shorter"));
+            }
+            this.at = this.at.saturating_add(bytes.len() as u64);
+            Ok(Frame::data(bytes))
+        })))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left() == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left())
+    }
+}
+
+/// Reads what the kernel has in memory; `WouldBlock` where that is nothing, or cannot be known.
+fn read_cached(file: &File, into: &mut [u8], at: u64) -> io::Result<usize> {
+    match preadv2(file, &mut [IoSliceMut::new(into)], at, ReadWriteFlags::NOWAIT) {
+        // Network file systems, and FUSE, cannot tell.
+        Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::INTR) => {
+            Err(ErrorKind::WouldBlock.into())
+        }
+        read => read.map_err(Into::into),
+    }
+}
+
+fn read_once(file: &File, into: &mut [u8], at: u64) -> io::Result<usize> {
+    loop {
+        match file.read_at(into, at) {
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
+}
+
+/// Does it on a thread that may be left behind.
+async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let silent = |_| io::Error::new(ErrorKind::TimedOut, "the disk does not answer");
+    let done = async {
+        let permit = READERS.acquire().await.map_err(io::Error::other)?;
+        // The permit goes with the thread: one that hangs keeps it.
+        let thread = spawn_blocking(move || {
+            let done = work();
+            drop(permit);
+            done
+        });
+        thread.await.map_err(io::Error::other)?
+    };
+    timeout(READ_TIME, done).await.map_err(silent)?
+}
+
+/// Bytes that were read, in a buffer that goes back to the others afterwards: to make one anew means to
+/// fill it with zeros first.
+struct Buffer {
+    bytes: Box<[u8]>,
+    len: usize,
+}
+
+impl Buffer {
+    fn fill(wanted: usize, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<Bytes> {
+        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let bytes = spare.unwrap_or_else(|| vec![0; CHUNK_BYTES].into_boxed_slice());
+        let mut this = Self { bytes, len: 0 };
+        let into = this.bytes.get_mut(..wanted).unwrap_or_default();
+        this.len = read(into)?;
+        Ok(Bytes::from_owner(this))
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < MAX_SPARE {
+            spare.push(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn file(bytes: &[u8]) -> (tempfile::NamedTempFile, Arc<File>) {
+        let named = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(named.path(), bytes).unwrap();
+        let open = Arc::new(File::open(named.path()).unwrap());
+        (named, open)
+    }
+
+    fn noise(len: usize) -> Vec<u8> {
+        (0..len).map(|n| (n * 31 / 7) as u8).collect()
+    }
+
+    /// Every frame, to the end or to an error.
+    async fn frames(mut body: FileBody) -> io::Result<Vec<Bytes>> {
+        let mut all = Vec::new();
+        loop {
+            let hint = body.size_hint().exact();
+            let next = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+            let Some(frame) = next else { return Ok(all) };
+            let bytes = frame?.into_data().map_err(|_| io::Error::other("no data"))?;
+            assert_eq!(body.size_hint().exact(), hint.map(|left| left - bytes.len() as u64));
+            all.push(bytes);
+        }
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn exactly_the_bytes_that_were_asked_for(len in 0usize..3 * CHUNK_BYTES, a in 0.0..1.0, b in 0.0..1.0) {
+            let whole = noise(len);
+            let (_named, file) = file(&whole);
+            let place = |part: f64| (part * len as f64) as usize;
+            let (first, end) = (place(a).min(place(b)), place(a).max(place(b)));
+            let got = runtime().block_on(frames(FileBody::new(file, first as u64, end as u64))).unwrap();
+            prop_assert!(got.iter().all(|frame| !frame.is_empty() && frame.len() <= CHUNK_BYTES));
+            prop_assert_eq!(got.concat(), &whole[first..end]);
+        }
+    }
+
+    #[test]
+    fn a_file_that_became_shorter_is_an_error_and_never_filled_up() {
+        let (_named, file) = file(&noise(1000));
+        let err = runtime().block_on(frames(FileBody::new(file, 500, 2000))).unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn what_a_disk_cannot_give_at_once_comes_from_a_thread() {
+        // /proc knows nothing of NOWAIT.
+        let file = Arc::new(File::open("/proc/self/status").unwrap());
+        let mut byte = [0; 4];
+        assert_eq!(read_cached(&file, &mut byte, 0).unwrap_err().kind(), ErrorKind::WouldBlock);
+        let got = runtime().block_on(frames(FileBody::new(file, 0, 5))).unwrap();
+        assert_eq!(got.concat(), b"Name:");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_does_not_answer_ends_the_answer() {
+        let (tell, told) = std::sync::mpsc::channel::<()>();
+        let hangs = move || told.recv().map_err(io::Error::other);
+        let waiting = tokio::spawn(on_thread(hangs));
+        tokio::task::yield_now().await;
+        // A thread at work keeps the paused clock from going by itself.
+        tokio::time::advance(READ_TIME * 2).await;
+        let err = waiting.await.unwrap().unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::TimedOut);
+        drop(tell);
+    }
+}
