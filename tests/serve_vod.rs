@@ -109,7 +109,7 @@ fn the_playlists_are_whole_and_true_before_anything_is_encoded() {
         assert!((total - 31.0).abs() < 0.05, "{total}");
     }
     assert_eq!(at.runs(), 0, "nobody has asked for a segment");
-    assert!(at.is_at_rest());
+    until(LIMIT, "what opened the file has ended", || at.is_at_rest().then_some(()));
     let info = at.get("info.json").expect(200).json();
     assert_eq!(info["segments"], 16);
     assert_eq!(info["source"]["video"]["codec"], "h264");
@@ -349,4 +349,22 @@ fn the_sources_own_streams_copied_are_those_of_the_source() {
     assert_eq!(probe::complaints(&whole), "");
     let source = film().expect("it was there");
     assert_eq!(probe::picture_sums(&whole), probe::picture_sums(&source), "decoded, picture by picture");
+}
+
+#[test]
+fn the_rules_of_televisions_are_kept() {
+    for kind in ["ts", "fmp4"] {
+        let Some(at) = stage(&config().with("stream.segment_type", kind)) else { return };
+        support::conformance::assert_kept(&at.node.url(&at.path("master.m3u8")));
+        support::conformance::assert_kept(&at.node.url(&at.path("direct.m3u8")));
+    }
+}
+
+#[test]
+fn a_node_with_viewers_stops_in_time() {
+    let Some(mut at) = stage(&config()) else { return };
+    let rendition = at.lowest();
+    at.get(&format!("{rendition}/0.ts")).expect(200);
+    at.get(&format!("{rendition}/9.ts")).expect(200);
+    at.node.terminate();
 }

@@ -68,6 +68,9 @@ struct Desk {
     titles: HashMap<Lane, Arc<Title>>,
     waiting: HashMap<DemandId, Waiting>,
     runs: HashMap<RunId, Arc<Run>>,
+    /// Runs that could not start. They end with the next tick and not at once: whoever the floor lets start
+    /// in their place cannot start either.
+    stillborn: Vec<(RunId, Error)>,
     /// The node stops: nothing starts any more.
     closed: bool,
 }
@@ -134,6 +137,7 @@ impl Studio {
             titles: HashMap::new(),
             waiting: HashMap::new(),
             runs: HashMap::new(),
+            stillborn: Vec::new(),
             closed: false,
         };
         Self(Arc::new(Shared {
@@ -193,6 +197,10 @@ impl Studio {
             self.run_ended(run.id, Err(error));
         }
         let mut desk = self.desk();
+        for (run, error) in std::mem::take(&mut desk.stillborn) {
+            let actions = self.ended(&mut desk, run, Err(error));
+            self.carry_out(&mut desk, actions);
+        }
         let actions = desk.floor.tick(now);
         self.carry_out(&mut desk, actions);
         let Desk { titles, floor, .. } = &mut *desk;
@@ -267,13 +275,15 @@ impl Studio {
     }
 
     fn carry_out(&self, desk: &mut Desk, actions: Vec<Action>) {
-        let mut actions = std::collections::VecDeque::from(actions);
-        while let Some(action) = actions.pop_front() {
+        if desk.closed {
+            return;
+        }
+        for action in actions {
             match action {
                 Action::Start { run, lane, first, goal } => {
                     if let Err(e) = self.start(desk, run, lane, (first, goal)) {
                         tracing::error!("a stream cannot start: {e}");
-                        actions.extend(self.ended(desk, run, Err(e)));
+                        desk.stillborn.push((run, e));
                     }
                 }
                 Action::Goal { run, goal } => {
@@ -295,9 +305,6 @@ impl Studio {
         let title = desk.titles.get(&lane).cloned();
         let title =
             title.ok_or_else(|| Error::internal(Stage::Plan, "a run of a title that nobody knows"))?;
-        if desk.closed {
-            return Err(stopping());
-        }
         let run = Arc::new(Run::new(id, lane, title, first, goal));
         run::start(self.clone(), run.clone(), &self.0.cores)?;
         desk.runs.insert(id, run);

@@ -288,7 +288,10 @@ impl Floor {
     /// forgotten, since the caller answers them; else they wait for another.
     pub fn ended(&mut self, now: Instant, run: RunId, failed: bool) -> (Vec<DemandId>, Vec<Action>) {
         self.clock.advance(now, &self.runs);
-        self.runs.remove(&run);
+        if let Some(Run { lane, .. }) = self.runs.remove(&run).filter(|_| failed) {
+            // What failed is tried again when somebody asks, not for those who do not.
+            self.lane(lane).cursors.iter_mut().for_each(|c| c.missing = None);
+        }
         for demand in self.demands.values_mut().filter(|d| d.run == Some(run)) {
             demand.tries += 1;
         }
