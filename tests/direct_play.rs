@@ -308,7 +308,7 @@ fn an_open_group_of_pictures_is_no_direct_play_and_a_run_says_so_too() {
 #[test]
 fn a_job_and_a_window_have_the_same_cuts_however_they_are_found() {
     for name in ["cuts.mp4", "cuts.mkv", "cuts.ts"] {
-        let Some(path) = film(h264().gop(20).bframes(2)).make(name) else { return };
+        let Some(path) = film_as(h264().gop(20).bframes(2), name) else { return };
         let (facts, cancel) = (facts(&path), Cancel::new());
         let known = find(&path, &facts, None).expect("an index");
         let pool = Pool::keeping(1);

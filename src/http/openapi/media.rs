@@ -90,7 +90,17 @@ fn options(get: &Operation) -> Operation {
     options.tags = get.tags.clone();
     options.summary = Some("Which pages may ask, and with which headers (CORS).".into());
     let in_path = |p: &&RefOr<Parameter>| matches!(p, RefOr::T(p) if p.parameter_in == ParameterIn::Path);
-    options.parameters = Some(get.parameters.iter().flatten().filter(in_path).cloned().collect());
+    // Whether there is anything at a path is not said to a browser that asks for leave.
+    let any = |p: &Parameter| {
+        let text = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1));
+        ParameterBuilder::from(p.clone()).schema(Some(text)).build()
+    };
+    let all = get.parameters.iter().flatten().filter(in_path);
+    let bare = all.map(|p| match p {
+        RefOr::T(p) => RefOr::T(any(p)),
+        reference => reference.clone(),
+    });
+    options.parameters = Some(bare.collect());
     options.responses.responses.insert("204".into(), RefOr::T(Response::new("The headers say it")));
     options
 }
