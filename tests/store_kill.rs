@@ -389,7 +389,10 @@ fn survives_each_step(kind: Kind, child: &str, starts: &[Start]) {
             (1..1000).find(ends).expect("the child ends at last") - 1
         });
         eprintln!("{child}, {start:?}: killed before each of {all:?} {STEPS:?}");
-        assert!(all.iter().sum::<u32>() > 30, "hardly anything was tried");
+        // A single file that takes the place of another takes 28 of them, the fewest; C libraries differ.
+        assert!(all.iter().sum::<u32>() > 20, "hardly anything was tried");
+        let [.., opened, written, synced, _, _] = all;
+        assert!(opened > 0 && written > 0 && (synced > 0 || child == "child_that_discards"), "{all:?}");
     }
 }
 
