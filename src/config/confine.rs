@@ -52,6 +52,14 @@ fn resolve(local: &Path, root: &Path) -> Result<PathBuf> {
     }
 }
 
+/// Whether a component begins with a dot: such files are neither listed nor played.
+pub fn is_hidden(path: &Path) -> bool {
+    path.components().any(|part| match part {
+        Component::Normal(name) => name.as_encoded_bytes().starts_with(b"."),
+        _ => false,
+    })
+}
+
 fn escapes(local: &Path, root: &Path, why: &str) -> Error {
     let message = format!("{} is not inside {}: {why}", local.display(), root.display());
     Error::new(ErrorKind::Usage, "path_escapes", Stage::Open, message)

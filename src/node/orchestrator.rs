@@ -311,8 +311,8 @@ async fn drain(mut response: Response) {
     let _ = timeout(MAX_DRAIN, read).await;
 }
 
-/// The whole chain of causes, without the address that the log line names anyway.
-fn describe(error: reqwest::Error) -> String {
+/// The whole chain of causes, without the address, which the reader knows and which may hold a token.
+pub fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(&error);

@@ -6,6 +6,7 @@
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::check::{Answer, Method, Request, Source, Trouble};
+use crate::node::orchestrator::describe;
 use reqwest::{Client, Version, redirect};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -111,16 +112,4 @@ async fn send(client: &Client, request: &Request) -> Result<Answer, reqwest::Err
         }
     }
     Ok(answer)
-}
-
-/// The whole chain of causes, without the address, which may hold a token.
-fn describe(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }

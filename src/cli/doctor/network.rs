@@ -7,6 +7,7 @@
 use super::{Check, Finding};
 use crate::config::settings::{Http, Settings};
 use crate::node::orchestrator::Client;
+use crate::node::orchestrator::describe;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::header::DATE;
@@ -206,18 +207,6 @@ fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let ip: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
     host == "localhost" || ip.is_some_and(|ip| ip.is_loopback())
-}
-
-/// The whole chain of causes.
-fn describe(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -8,12 +8,12 @@
 
 use super::super::extract::Page;
 use super::{Entry, EntryKind};
-use crate::config::confine::confine;
+use crate::config::confine::{confine, is_hidden};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// A page.
@@ -69,14 +69,6 @@ fn resolve(local: &Path, root: &Path) -> Result<PathBuf, Trouble> {
     // `confine` takes what does not exist yet, and does not tell other refusals apart.
     local.canonicalize().map_err(|e| trouble(&e))?;
     confine(local, root).map_err(|_| Trouble::Escapes)
-}
-
-/// Whether a component begins with a dot.
-fn is_hidden(path: &Path) -> bool {
-    path.components().any(|part| match part {
-        Component::Normal(name) => name.as_encoded_bytes().starts_with(b"."),
-        _ => false,
-    })
 }
 
 fn trouble(error: &io::Error) -> Trouble {

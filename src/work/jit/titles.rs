@@ -8,7 +8,7 @@
 use super::title::{House, Identity, Shape, Title};
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, ErrorKind, Result, Stage};
-use crate::config::confine::confine;
+use crate::config::confine::{confine, is_hidden};
 use crate::config::paths::RootId;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -183,10 +183,8 @@ fn look_now(
 fn refuse_hidden(real: &Path, place: &Place) -> Result<()> {
     let root =
         place.folder.canonicalize().map_err(|e| Error::io(Stage::Open, "resolve", &place.folder, &e))?;
-    let hidden =
-        |path: &Path| path.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"."));
-    let named = place.local.strip_prefix(&place.folder).is_ok_and(hidden);
-    if named || real.strip_prefix(&root).is_ok_and(hidden) {
+    let named = place.local.strip_prefix(&place.folder).is_ok_and(is_hidden);
+    if named || real.strip_prefix(&root).is_ok_and(is_hidden) {
         let message = format!("there is no file {}", place.local.display());
         return Err(Error::new(ErrorKind::NotFound, "not_found", Stage::Open, message));
     }
