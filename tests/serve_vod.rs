@@ -78,6 +78,17 @@ impl Stage {
     fn is_at_rest(&self) -> bool {
         self.node.codec_threads().is_empty()
     }
+
+    /// The runs that were alive at one instant. A list of threads is read one after another, while some
+    /// end and others begin: what two lists hold that follow each other was there between them.
+    fn runs_alive(&self) -> BTreeSet<String> {
+        let listed = || -> BTreeSet<String> {
+            let names = self.node.codec_threads();
+            names.iter().filter_map(|name| name.split('-').nth(1).map(str::to_owned)).collect()
+        };
+        let before = listed();
+        before.intersection(&listed()).cloned().collect()
+    }
 }
 
 /// The order of a deck that was shuffled, the same each time.
@@ -243,12 +254,7 @@ fn a_seek_storm_leaves_one_run_at_its_last_target() {
                 .push(tokio::spawn(async move { client.get(url).send().await.map(|a| a.status().as_u16()) }));
             for _ in 0..5 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                let runs: BTreeSet<String> = at
-                    .node
-                    .codec_threads()
-                    .iter()
-                    .filter_map(|name| name.split('-').nth(1).map(str::to_owned))
-                    .collect();
+                let runs = at.runs_alive();
                 most = most.max(runs.len());
             }
         }
