@@ -420,7 +420,7 @@ fn jobs_keep_to_their_cores_and_stand_behind_the_api() {
     assert!(codecs.len() >= 2, "{codecs:?}");
     for (name, cores, nice) in &codecs {
         assert!(cores.parse::<u32>().is_ok(), "{name} may use the cores {cores}");
-        assert_eq!(*nice, 10, "{name}");
+        assert_eq!(*nice, 15, "{name}");
     }
     let http: Vec<_> = others.iter().filter(|(name, ..)| name.starts_with("http")).collect();
     assert!(!http.is_empty(), "{others:?}");

@@ -9,7 +9,7 @@ use rustix::thread::CpuSet;
 
 /// How far behind the threads that answer requests (0) and before what a desktop calls idle (19).
 #[cfg(target_os = "linux")]
-const NICE: i32 = 10;
+const NICE: i32 = 15;
 
 /// Somebody watches what these threads make: before jobs, and behind the threads that answer requests.
 #[cfg(target_os = "linux")]
