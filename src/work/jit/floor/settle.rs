@@ -189,7 +189,7 @@ impl Floor {
 
     /// Stops the run (of `content` only, if given) that only `peer` has and that was wanted least lately: by
     /// nobody now, else by the oldest requests, which are refused. Never one that requests later than
-    /// `newest` wait for.
+    /// `newest` wait for; and where `peer` is several viewers, none that any request waits for.
     fn give_up_one(
         &mut self,
         peer: Peer,
@@ -197,15 +197,16 @@ impl Floor {
         content: Option<u64>,
         actions: &mut Vec<Action>,
     ) -> bool {
-        if self.is_crowd(peer) {
-            return false;
-        }
+        let is_crowd = self.is_crowd(peer);
         let waited = |id: RunId| {
             self.demands.iter().filter(|(_, d)| d.run == Some(id)).map(|(demand, _)| *demand).max()
         };
         let fits = |run: &Run| !run.stopping && content.is_none_or(|content| run.lane.content == content);
         let own = self.runs.iter().filter(|(id, run)| fits(run) && self.is_only_for(**id, run, peer));
-        let oldest = own.map(|(id, _)| (waited(*id), *id)).filter(|(waited, _)| *waited < Some(newest)).min();
+        let oldest = own
+            .map(|(id, _)| (waited(*id), *id))
+            .filter(|(waited, _)| waited.is_none() || !is_crowd && *waited < Some(newest))
+            .min();
         let Some((_, run)) = oldest else { return false };
         actions.extend(self.refuse(Refusal::Superseded, |d| d.run == Some(run)));
         actions.extend(self.stop(run));

@@ -336,6 +336,37 @@ fn two_viewers_behind_one_address_both_play() {
 }
 
 #[test]
+fn who_seeks_about_in_a_small_space_stays_one_viewer() {
+    for seed in 0..50_u64 {
+        let (mut floor, mut now) = floor(1);
+        let mut state = seed;
+        for _ in 0..200 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            now += 90 * MS;
+            let index = (state >> 33) % 30;
+            let (demand, actions) = floor.ask(now, LANE, Peer(1), index);
+            assert_eq!(refused(&actions), vec![], "{seed}: nothing else waits");
+            let gone: Vec<_> =
+                stopped(&actions).into_iter().flat_map(|run| floor.ended(now, run, false).1).collect();
+            let run = started(&actions).into_iter().chain(started(&gone)).last();
+            let run = run.map_or_else(|| floor.run_of(demand).expect("a run"), |(run, _)| run);
+            assert!(floor.made(now, run, index).0.contains(&demand));
+        }
+    }
+}
+
+#[test]
+fn several_viewers_behind_one_address_share_the_only_place() {
+    let mut sim = Sim::new(Rules { max_runs: 1, ..RULES }, FAST, 400, 3);
+    sim.viewer(7, LANE, 10, &[Act::Play(120 * S)]);
+    sim.viewer(7, LANE, 300, &[Act::Play(120 * S)]);
+    sim.run_out();
+    for viewer in &sim.viewers {
+        assert!(viewer.served >= 25, "{viewer:?}");
+    }
+}
+
+#[test]
 fn ten_films_behind_one_address_are_ten_runs() {
     let mut sim = Sim::new(Rules { max_runs: 10, ..RULES }, FAST, 400, 1);
     for content in 0..10 {

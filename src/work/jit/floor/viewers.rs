@@ -1,8 +1,9 @@
 //! Where viewers stand, where they have left, and who is several of them.
 //!
-//! A peer is one viewer with one place until it shows otherwise: two viewers who look like one come back,
-//! again and again, to a place that they seemed to have left. Somebody who seeks about does that by chance
-//! and for moments; so it takes a few times, some while apart.
+//! A peer is one viewer with one place until it shows otherwise: two viewers who look like one go on, again
+//! and again, exactly where they seemed to have left. Somebody who seeks about does that by chance and for
+//! moments, and comes near such a place far more often without hitting it; so it takes a few times, some while
+//! apart, and none of the other kind between them.
 
 use super::{Action, Demand, DemandId, Floor, Lane, NEAR, Peer, Refusal};
 use std::time::{Duration, Instant};
@@ -41,12 +42,28 @@ pub(super) struct Known {
     counted: Option<Instant>,
 }
 
+/// How a viewer came to a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    ForTheFirstTime,
+    /// It asks for what comes next there, or once more for the same.
+    ToGoOn,
+    Near,
+}
+
 impl Known {
-    fn moved(&mut self, now: Instant, cursor: u64, was_there: bool) {
-        let came_back = was_there && self.last != cursor;
+    fn moved(&mut self, now: Instant, cursor: u64, came: Came) {
+        let is_same = self.last == cursor;
         self.last = cursor;
+        if is_same || came == Came::ForTheFirstTime {
+            return;
+        }
+        if came == Came::Near && !self.is_crowd() {
+            self.comebacks = 0;
+            return;
+        }
         let ago = self.counted.map(|at| now.saturating_duration_since(at));
-        if came_back && ago.is_none_or(|ago| ago >= APART) {
+        if ago.is_none_or(|ago| ago >= APART) {
             let goes_on = self.is_crowd() || ago.is_some_and(|ago| ago <= TOGETHER);
             self.comebacks = if goes_on { self.comebacks.saturating_add(1) } else { 1 };
             self.counted = Some(now);
@@ -79,7 +96,11 @@ impl Floor {
         watched.seen = Some(now);
         let near = |c: &&mut Cursor| c.peer == peer && c.at.abs_diff(index) <= NEAR;
         let found = watched.cursors.iter_mut().filter(near).min_by_key(|c| (c.at.abs_diff(index), c.left));
-        let was_there = found.is_some();
+        let came = match found.as_ref().map(|c| index.checked_sub(c.at)) {
+            None => Came::ForTheFirstTime,
+            Some(Some(0 | 1)) => Came::ToGoOn,
+            Some(_) => Came::Near,
+        };
         let missing = got.flatten();
         let id = if let Some(cursor) = found {
             (cursor.at, cursor.seen, cursor.left, cursor.missing) = (index, now, false, missing);
@@ -100,7 +121,7 @@ impl Floor {
         };
         self.keep_few_cursors(lane, peer);
         let known = self.peers.entry(peer).or_default();
-        known.moved(now, id, was_there);
+        known.moved(now, id, came);
         if known.is_crowd() {
             return Vec::new();
         }
