@@ -22,7 +22,7 @@ mod encoders;
 mod tests;
 
 pub use choose::{copied_audio_codec, copied_video_codec};
-pub use direct::{Direct, MAX_SEGMENT_BYTES, MAX_SEGMENT_SECONDS, direct, direct_cuts};
+pub use direct::{Direct, MAX_SEGMENT_BYTES, MAX_SEGMENT_SECONDS, Sound, direct, direct_cuts};
 pub use encoders::{default_preset, packet_samples};
 
 /// A whole transcode, decided.

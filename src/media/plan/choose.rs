@@ -136,7 +136,7 @@ fn copied_name(video: &VideoFacts, wish: &Wish) -> String {
     wish.renditions.first().map_or_else(|| format!("{}p", video.height), |r| r.name.clone())
 }
 
-fn decodable(facts: &SourceFacts, stream: usize) -> bool {
+pub(super) fn decodable(facts: &SourceFacts, stream: usize) -> bool {
     facts.streams.iter().find(|s| s.index == stream).is_some_and(|s| s.decodable)
 }
 

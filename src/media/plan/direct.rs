@@ -1,11 +1,12 @@
-//! Direct play: whether a source can be played as it is, cut at its own key frames, and what that weighs.
+//! Direct play: whether a source's picture can be played as it is, cut at its own key frames, what becomes of
+//! its sound, and what that weighs.
 //!
 //! What enters: facts, the index, the kind of segment and how long one should be. What leaves: the cuts
 //! with upper bounds for their bytes, or the reason why not, in words. Pure: whether cuts are IDR pictures
 //! was looked at before ([`direct_cuts`] names which are worth a look), and a run over a plan with
 //! [`Plan::idr_cuts`](super::Plan::idr_cuts) looks at every one again.
 
-use super::choose::{copied_audio_codec, cut_by_keys, is_adts};
+use super::choose::{copied_audio_codec, cut_by_keys, decodable, is_adts};
 use crate::base::time::{Rational, Rounding};
 use crate::container::nal::{self, H264SpsInfo, HevcSpsInfo};
 use crate::media::index::{Amount, Key, SourceIndex};
@@ -24,12 +25,29 @@ const MAX_LEVEL_HEVC: u8 = 153;
 /// Cuts that are looked at one after another from the beginning on, and those spread over the rest.
 const LOOKED_AT_FIRST: usize = 16;
 const LOOKED_AT_LATER: usize = 32;
+/// What encoded sound may need for a while: two channels of AAC at their usual rate, and a quarter more.
+const ENCODED_SOUND_BPS: u64 = 160_000;
+/// Its packets each second, at the most: 1024 samples of 48 kHz.
+const ENCODED_SOUND_PACKETS: u64 = 47;
+
+/// What becomes of the sound of a source whose picture is copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sound {
+    /// There is none.
+    None,
+    /// Every player has its codec.
+    Copied,
+    /// It is made into AAC, which costs next to nothing beside a picture.
+    Encoded,
+}
 
 /// A source that can be played as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Direct {
-    /// The cuts: those of a plan that copies both streams with segments of the same length.
+    /// The cuts: those of a plan that copies the picture with segments of the same length.
     pub timeline: Timeline,
+    /// What becomes of its sound.
+    pub sound: Sound,
     /// For each segment the most bytes it can have.
     pub segment_bytes: Vec<u64>,
     /// The highest rate of any segment, bits each second; never below what it will be.
@@ -62,10 +80,10 @@ pub fn direct(
 ) -> Result<Direct, String> {
     let video = facts.video.as_ref().ok_or("there is no picture")?;
     playable_picture(video, index, kind)?;
-    playable_sound(facts, kind)?;
+    let sound = sound(facts, kind)?;
     let timeline = timeline(facts, video, index, segment_seconds);
     closed_cuts(facts, video, index, &timeline)?;
-    let estimate = Estimate { kind, config_bytes: index.config.len() as u64 };
+    let estimate = Estimate { kind, sound, config_bytes: index.config.len() as u64 };
     let mut segment_bytes = Vec::new();
     let (mut peak_bps, mut total) = (0, 0u64);
     for n in 0..timeline.segment_count() {
@@ -77,7 +95,7 @@ pub fn direct(
         segment_bytes.push(bytes);
     }
     let average_bps = rate(total, timeline.duration());
-    Ok(Direct { timeline, segment_bytes, peak_bps, average_bps })
+    Ok(Direct { timeline, sound, segment_bytes, peak_bps, average_bps })
 }
 
 fn timeline(facts: &SourceFacts, video: &VideoFacts, index: &SourceIndex, seconds: Rational) -> Timeline {
@@ -120,16 +138,17 @@ fn level(codec: VideoCodec, config: &[u8]) -> Option<u8> {
     levels.collect::<Option<Vec<u8>>>()?.into_iter().max()
 }
 
-fn playable_sound(facts: &SourceFacts, kind: SegmentType) -> Result<(), String> {
-    let Some(audio) = &facts.audio else { return Ok(()) };
-    if is_adts(facts, &audio.codec) {
-        return Err("the sound is AAC in ADTS frames, which are not taken apart".into());
-    }
+/// AAC in ADTS frames is not taken apart, and so is encoded too.
+fn sound(facts: &SourceFacts, kind: SegmentType) -> Result<Sound, String> {
+    let Some(audio) = &facts.audio else { return Ok(Sound::None) };
     let plays = matches!(audio.codec.as_str(), "aac" | "ac3" | "eac3" | "mp3");
-    if !plays || copied_audio_codec(&audio.codec, Format::Hls(kind)).is_err() {
-        return Err(format!("not every player has the sound's codec, {}", audio.codec));
+    if plays && !is_adts(facts, &audio.codec) && copied_audio_codec(&audio.codec, Format::Hls(kind)).is_ok() {
+        return Ok(Sound::Copied);
     }
-    Ok(())
+    if decodable(facts, audio.stream) {
+        return Ok(Sound::Encoded);
+    }
+    Err(format!("not every player has the sound's codec, {}, and this libav cannot decode it", audio.codec))
 }
 
 /// The key frames that begin a segment, as indices.
@@ -200,6 +219,7 @@ fn rate(bytes: u64, length: Rational) -> u64 {
 /// How much a container adds, at the most.
 struct Estimate {
     kind: SegmentType,
+    sound: Sound,
     /// Parameter sets come before each key frame in MPEG-TS.
     config_bytes: u64,
 }
@@ -209,6 +229,7 @@ impl Estimate {
     const MOVED: u64 = 2;
 
     fn bytes(&self, (video, audio, keys): (Amount, Amount, u64), length: Rational) -> u64 {
+        let audio = self.audio(audio, length);
         let moved = Self::MOVED * audio.bytes.div_ceil(audio.packets.max(1));
         let payload = video.bytes.saturating_add(audio.bytes).saturating_add(moved);
         let audio_packets = audio.packets + Self::MOVED;
@@ -217,6 +238,19 @@ impl Estimate {
             // `moof` with a `traf` for each track; 16 bytes of `trun` for a picture and 8 for a packet of
             // sound; a length of four bytes for a start code of three, of a few slices.
             SegmentType::Fmp4 => payload + 512 + (16 + 16) * video.packets + 8 * audio_packets,
+        }
+    }
+
+    fn audio(&self, copied: Amount, length: Rational) -> Amount {
+        let most = |each_second: u64| {
+            let sum = Rational::from_int(i64::try_from(each_second).unwrap_or(i64::MAX)) * length;
+            u64::try_from(sum.round(Rounding::Ceil)).unwrap_or(0)
+        };
+        match self.sound {
+            Sound::None | Sound::Copied => copied,
+            Sound::Encoded => {
+                Amount { packets: most(ENCODED_SOUND_PACKETS), bytes: most(ENCODED_SOUND_BPS / 8) }
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use crate::base::time::Rational;
 use crate::media::describe::{Described, describe};
 use crate::media::index::{self, Shelf, Sought};
 use crate::media::inspect::inspect;
-use crate::media::plan::{Keys, Machine, Plan, direct, direct_cuts};
+use crate::media::plan::{AudioPlan, Keys, Machine, Plan, Sound, direct, direct_cuts};
 use crate::media::warm::Pool;
 use crate::media::{RunLog, libav_build};
 use crate::model::job::{AudioChoice, Format, SegmentType, VideoChoice, Wish};
@@ -206,6 +206,7 @@ impl Title {
             Ok(direct) => json!({
                 "available": true,
                 "codecs": direct.described.first().map(|d| &d.codecs),
+                "audio": direct.sound(),
                 "peak_bps": direct.weight.map(|weight| weight.peak_bps),
                 "average_bps": direct.weight.map(|weight| weight.average_bps),
                 "segments": direct.segment_count(),
@@ -222,6 +223,15 @@ impl Title {
             "source": self.plan.facts,
             "warnings": self.plan.warnings,
         })
+    }
+
+    /// What becomes of the source's sound, in a word.
+    fn sound(&self) -> &'static str {
+        match &self.plan.audio {
+            None => "none",
+            Some(AudioPlan { encode: None, .. }) => "copied",
+            Some(AudioPlan { encode: Some(_), .. }) => "encoded",
+        }
     }
 
     /// How many segments each rendition has.
@@ -284,7 +294,7 @@ fn ladder_wish(house: &House) -> Wish {
     Wish { format, segment_seconds: house.segment_seconds, ..Wish::default() }
 }
 
-/// The source's own streams, if every player can take them as they are.
+/// The source's own picture, if every player can take it as it is, with its sound or that made into AAC.
 fn plan_direct(
     path: &Path,
     facts: SourceFacts,
@@ -301,8 +311,13 @@ fn plan_direct(
     index::look_for_idr(&mut index, &cuts, &sought, pool)?;
     let direct = direct(&facts, &index, house.segment_type, house.segment_seconds)
         .map_err(|reason| no_direct_play(path, &reason))?;
-    let audio = if facts.audio.is_some() { AudioChoice::Copy } else { AudioChoice::None };
-    let wish = Wish { video: VideoChoice::Copy, audio, ..ladder_wish(house) };
+    let house_wish = ladder_wish(house);
+    let audio = match direct.sound {
+        Sound::None => AudioChoice::None,
+        Sound::Copied => AudioChoice::Copy,
+        Sound::Encoded => house_wish.audio,
+    };
+    let wish = Wish { video: VideoChoice::Copy, audio, ..house_wish };
     let keys = Keys::Known(&index);
     let mut plan = Plan::with_keys(path.to_owned(), facts, &wish, house.machine, &keys)?;
     plan.idr_cuts = true;

@@ -45,6 +45,36 @@ fn a_film_that_can_be_played_has_its_cuts_and_rates() {
     }
 }
 
+/// Neither player nor libav.
+fn sound_nobody_has(facts: &mut SourceFacts) {
+    let audio = facts.audio.as_mut().unwrap();
+    audio.codec = "truehd".into();
+    let stream = audio.stream;
+    facts.streams.iter_mut().filter(|s| s.index == stream).for_each(|s| s.decodable = false);
+}
+
+#[test]
+fn sound_that_not_every_player_has_is_encoded() {
+    let sound = |codec: &str, container: &str| {
+        let mut facts = film();
+        facts.audio.as_mut().unwrap().codec = codec.into();
+        facts.container = container.into();
+        let found = direct(&facts, &index(2, 500_000), SegmentType::Ts, six()).expect("it plays");
+        (found.sound, found.peak_bps)
+    };
+    let (copied, peak_of_copied) = sound("aac", "mov,mp4,m4a,3gp,3g2,mj2");
+    assert_eq!(copied, Sound::Copied);
+    for (codec, container) in [("flac", "matroska,webm"), ("dts", "matroska,webm"), ("aac", "mpegts")] {
+        let (sound, peak) = sound(codec, container);
+        assert_eq!(sound, Sound::Encoded, "{codec} in {container}");
+        assert!(peak > peak_of_copied + 100_000, "{peak}: its own bytes count, not those of the source");
+    }
+    let mut silent = film();
+    silent.audio = None;
+    let found = direct(&silent, &index(2, 500_000), SegmentType::Ts, six()).expect("it plays");
+    assert_eq!(found.sound, Sound::None);
+}
+
 #[test]
 fn what_cannot_be_played_has_its_reason() {
     type Change = fn(&mut SourceFacts, &mut SourceIndex);
@@ -54,7 +84,7 @@ fn what_cannot_be_played_has_its_reason() {
         (|f, _| f.video.as_mut().unwrap().pixel_format = "yuv420p10le".into(), "format, yuv420p10le"),
         (|f, _| f.video.as_mut().unwrap().interlaced = true, "interlaced"),
         (|f, _| f.video.as_mut().unwrap().rotation_degrees = 90, "turned by 90"),
-        (|f, _| f.audio.as_mut().unwrap().codec = "truehd".into(), "codec, truehd"),
+        (|f, _| sound_nobody_has(f), "codec, truehd"),
         (|f, _| f.video = None, "no picture"),
         (|_, i| i.config[11] = 52, "level, 52"),
         (|_, i| i.config.clear(), "parameter sets"),
