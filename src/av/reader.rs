@@ -9,9 +9,10 @@
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crossbeam_channel::{Receiver, Sender, after, bounded, select};
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, ErrorKind as IoKind};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -33,6 +34,8 @@ impl Ahead {
     pub const LITTLE: Self = Self { chunk_bytes: 32 * 1024, chunks: 0 };
 }
 
+/// What is read first after a jump: many a jump is for a header or a table, and what follows is not wanted.
+const FIRST_CHUNK_BYTES: usize = 64 * 1024;
 /// Readers that may hang at once before new sources are refused.
 const MAX_ABANDONED: usize = 32;
 /// How long a closing source waits for its reader before it counts as abandoned.
@@ -270,24 +273,27 @@ fn reader(
         }
     };
     let mut at = Jump { generation: 0, offset: 0 };
+    let first = chunk_bytes.min(FIRST_CHUNK_BYTES);
+    let mut bytes = first;
     loop {
         while let Ok(jump) = jumps.try_recv() {
-            at = jump;
+            (at, bytes) = (jump, first);
         }
-        let data = read_chunk(&file, at.offset, chunk_bytes);
+        let data = read_chunk(&file, at.offset, bytes);
+        bytes = (bytes * 2).min(chunk_bytes);
         let stop_here = !matches!(&data, Ok(d) if !d.is_empty());
         let chunk = Chunk { generation: at.generation, offset: at.offset, data };
         at.offset += chunk.data.as_ref().map_or(0, |d| d.len() as u64);
         select! {
             send(chunks, chunk) -> sent => if sent.is_err() { return },
             recv(jumps) -> jump => match jump {
-                Ok(jump) => { at = jump; continue }
+                Ok(jump) => { (at, bytes) = (jump, first); continue }
                 Err(_) => return,
             },
         }
         if stop_here {
             match jumps.recv() {
-                Ok(jump) => at = jump,
+                Ok(jump) => (at, bytes) = (jump, first),
                 Err(_) => return,
             }
         }
@@ -306,16 +312,14 @@ fn open_regular(path: &PathBuf) -> io::Result<(File, u64)> {
     Ok((File::open(path)?, facts.len()))
 }
 
+/// Into memory that nobody has filled with zeros before: that would cost as much as reading from the cache.
 fn read_chunk(file: &File, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
-    let mut data = vec![0; bytes];
+    let mut data = Vec::with_capacity(bytes);
     loop {
-        match file.read_at(&mut data, offset) {
-            Ok(n) => {
-                data.truncate(n);
-                return Ok(data);
-            }
-            Err(e) if e.kind() == IoKind::Interrupted => {}
-            Err(e) => return Err(e),
+        match rustix::io::pread(file, spare_capacity(&mut data), offset) {
+            Ok(_) => return Ok(data),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
         }
     }
 }

@@ -1,12 +1,16 @@
 //! A segment while it is being made, for those who take it as it grows.
 //!
 //! What enters: its bytes, piece by piece, and then its end. What leaves: the same bytes, to any number of
-//! readers, each from the beginning and at its own pace. Once the segment is whole its pieces are let go
-//! and the readers go on with the copy that the cache holds. Nothing here waits for a reader.
+//! readers, each from the beginning and at its own pace: whatever has come since it last looked, together.
+//! Once the segment is whole the readers go on with the copy that the cache holds. Nothing here waits for a
+//! reader.
 
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
+
+/// More at once a slow reader would hold for itself.
+const MOST_BYTES: usize = 256 * 1024;
 
 /// The segment.
 #[derive(Debug)]
@@ -17,7 +21,7 @@ pub struct Feed {
 
 #[derive(Debug, Default)]
 struct State {
-    pieces: Vec<Bytes>,
+    bytes: Vec<u8>,
     end: Option<End>,
 }
 
@@ -43,7 +47,6 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Reader {
     feed: Arc<Feed>,
-    pieces_read: usize,
     bytes_read: usize,
 }
 
@@ -54,8 +57,8 @@ impl Feed {
     }
 
     /// Adds bytes.
-    pub fn push(&self, piece: Bytes) {
-        self.lock().pieces.push(piece);
+    pub fn push(&self, piece: &[u8]) {
+        self.lock().bytes.extend_from_slice(piece);
         self.changed.notify_waiters();
     }
 
@@ -73,14 +76,14 @@ impl Feed {
 
     /// A reader at the beginning.
     pub fn reader(self: &Arc<Self>) -> Reader {
-        Reader { feed: self.clone(), pieces_read: 0, bytes_read: 0 }
+        Reader { feed: self.clone(), bytes_read: 0 }
     }
 
     fn end(&self, end: End) {
         let mut state = self.lock();
         state.end = Some(end);
         // Who has not read them yet reads on in the whole.
-        state.pieces = Vec::new();
+        state.bytes = Vec::new();
         drop(state);
         self.changed.notify_waiters();
     }
@@ -111,10 +114,12 @@ impl Reader {
             Some(End::BrokenOff) => return Some(Next::BrokenOff),
             Some(End::Whole(all)) if self.bytes_read >= all.len() => return Some(Next::End),
             Some(End::Whole(all)) => all.slice(self.bytes_read..),
-            None => state.pieces.get(self.pieces_read)?.clone(),
+            None => {
+                let there = state.bytes.get(self.bytes_read..).filter(|there| !there.is_empty())?;
+                Bytes::copy_from_slice(&there[..there.len().min(MOST_BYTES)])
+            }
         };
         drop(state);
-        self.pieces_read += 1;
         self.bytes_read += piece.len();
         Some(Next::Piece(piece))
     }
@@ -147,9 +152,9 @@ mod tests {
         let feed = Feed::new();
         let early = tokio::spawn(all(feed.reader()));
         tokio::task::yield_now().await;
-        feed.push(Bytes::from_static(b"ab"));
+        feed.push(b"ab");
         tokio::task::yield_now().await;
-        feed.push(Bytes::from_static(b"cd"));
+        feed.push(b"cd");
         let late = tokio::spawn(all(feed.reader()));
         tokio::task::yield_now().await;
         feed.finish(Bytes::from_static(b"abcdef"));
@@ -171,6 +176,20 @@ mod tests {
         assert_eq!(all(whole.reader()).await, Ok(b"x".to_vec()), "what is whole stays whole");
     }
 
+    #[tokio::test]
+    async fn what_has_come_meanwhile_comes_together_but_never_too_much() {
+        let feed = Feed::new();
+        let mut reader = feed.reader();
+        feed.push(b"a");
+        assert_eq!(reader.next().await, Next::Piece(Bytes::from_static(b"a")));
+        feed.push(b"b");
+        feed.push(b"c");
+        assert_eq!(reader.next().await, Next::Piece(Bytes::from_static(b"bc")));
+        feed.push(&vec![8; 3 * MOST_BYTES]);
+        let Next::Piece(piece) = reader.next().await else { panic!("there is more") };
+        assert_eq!(piece.len(), MOST_BYTES, "no reader holds it all");
+    }
+
     proptest! {
         #[test]
         fn wherever_a_reader_stands_at_the_end_it_has_read_the_whole(
@@ -182,9 +201,9 @@ mod tests {
             runtime.block_on(async {
                 let feed = Feed::new();
                 let mut whole = pieces.concat();
-                pieces.iter().for_each(|piece| feed.push(Bytes::from(piece.clone())));
+                pieces.iter().for_each(|piece| feed.push(piece));
                 let (mut reader, mut got) = (feed.reader(), Vec::new());
-                for _ in 0..read_before.min(pieces.len()) {
+                while got.len() < read_before.min(whole.len()) {
                     let Next::Piece(piece) = reader.next().await else { panic!("a piece is there") };
                     got.extend_from_slice(&piece);
                 }

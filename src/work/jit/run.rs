@@ -20,7 +20,6 @@ use crate::model::segment::{Segment, SegmentSink};
 use crate::model::timeline::Window;
 use crate::store::cache::{Found, Key};
 use crate::work::cores::Cores;
-use bytes::Bytes;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -167,7 +166,7 @@ impl SegmentSink for Sink {
     }
 
     fn part(&self, _: usize, index: u64, data: &[u8]) -> Result<()> {
-        self.feed(self.run.key(index)).push(Bytes::copy_from_slice(data));
+        self.feed(self.run.key(index)).push(data);
         Ok(())
     }
 
