@@ -82,8 +82,9 @@ impl Plan {
         (data_end * self.timeline.frame_rate()).round(Rounding::Nearest).max(1) as u64
     }
 
-    /// The same plan for one of its renditions alone, with threads for a run that has `machine` to itself.
-    /// What comes out is the same. `None` when there is no such rendition.
+    /// The same plan for one of its renditions alone, with threads for a run that has `machine` to itself and
+    /// begins where somebody has sought to: what lies between the key frame and that place is decoded before
+    /// anything can be encoded, on all cores. What comes out is the same. `None` when there is no such rendition.
     pub fn only(&self, rendition: usize, machine: Machine) -> Option<Self> {
         let mut plan = self.clone();
         plan.renditions = vec![self.renditions.get(rendition)?.clone()];
@@ -91,7 +92,7 @@ impl Plan {
         if let Some(facts) = &self.facts.video {
             let load = Load::of(facts, made.into_iter());
             if let Some(video) = &mut plan.video {
-                video.decoder_threads = load.decoder_threads(machine);
+                video.decoder_threads = seeking_threads(machine);
             }
             for settings in plan.renditions.iter_mut().filter_map(|r| r.encode.as_mut()) {
                 settings.threads = load.encoder_threads(machine, (settings.width, settings.height));
@@ -334,6 +335,8 @@ const ENCODING_COST: u64 = 3;
 const ENCODER_SLACK: u64 = 2;
 
 const MAX_CODEC_THREADS: u64 = 16;
+/// Each more holds another picture, and comes with its own delay.
+const MAX_DECODER_THREADS: u32 = 8;
 
 impl Load {
     fn of(video: &VideoFacts, made: impl Iterator<Item = (u32, u32)>) -> Self {
@@ -345,7 +348,7 @@ impl Load {
     /// time and whole pictures of memory, and the cores are the encoders' anyway.
     fn decoder_threads(self, machine: Machine) -> u32 {
         let share = (u64::from(machine.cores) * self.decoding).div_ceil(self.decoding + self.encoding);
-        share.clamp(1, MAX_CODEC_THREADS / 2) as u32
+        share.clamp(1, u64::from(MAX_DECODER_THREADS)) as u32
     }
 
     /// By the encoder's share of the work, with some slack. One whose share is well below a core gets
@@ -361,6 +364,11 @@ impl Load {
         let wanted = (work * ENCODER_SLACK * 10).saturating_sub(total).div_ceil(total * 10);
         wanted.clamp(2, MAX_CODEC_THREADS) as u32
     }
+}
+
+/// One more than there are cores: a picture often waits for the one before.
+fn seeking_threads(machine: Machine) -> u32 {
+    if machine.cores < 2 { 1 } else { (machine.cores + 1).min(MAX_DECODER_THREADS) }
 }
 
 fn pixels((width, height): (u32, u32)) -> u64 {
