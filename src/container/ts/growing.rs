@@ -14,6 +14,16 @@ use std::collections::VecDeque;
 /// So many frames behind a group tell that it is whole: a lone last frame would have joined it.
 const FRAMES_BEHIND_GROUP: usize = 2;
 
+/// So much later than by its time sound is written, well within the lead of the clock. A parser of pictures
+/// gives one out when the second after it begins. Sound that came before that would be the first packet of
+/// the title, and FFmpeg takes the first packet's time for the beginning of the first segment: the key frames
+/// of the others, whose decode times lie before their segments by the reordering, would seem to lie in the
+/// segment before, and each seek would end one segment late.
+const SOUND_BEHIND_90K: i64 = 6_300;
+/// Not behind a picture that stands for longer: the clock runs on to the next one while it is written, and
+/// sound would come when it should have been heard already.
+const MAX_PICTURE_90K: i64 = 27_000;
+
 /// A segment at work.
 #[derive(Debug)]
 pub struct Growing<'m> {
@@ -86,19 +96,32 @@ impl<'m> Growing<'m> {
         Ok(self.out)
     }
 
-    /// By DTS; where both start at the same time the picture comes first, because it brings the clock.
+    /// By DTS, sound a little behind.
     fn next_step(&self) -> Step {
         let video_base = self.muxer.video.as_ref().map_or(Rational::TB_90K, |v| v.time_base);
         let audio_base = self.muxer.audio.as_ref().map_or(Rational::TB_90K, |a| a.time_base);
         let video = self.video.waiting.front().map(|s| to_90k(s.dts, video_base));
         let audio = self.audio.waiting.front().map(|s| to_90k(s.pts, audio_base));
         match (video, audio) {
-            (Some(video), Some(audio)) if audio < video => Step::Audio,
-            (Some(_), Some(_)) => self.video_step(),
+            (Some(video), Some(audio)) if audio >= video => self.video_step(),
+            (Some(video), Some(audio)) if audio.saturating_add(SOUND_BEHIND_90K) < video => Step::Audio,
+            (Some(_), Some(_)) => match self.picture_length() {
+                Some(length) if length <= MAX_PICTURE_90K => self.video_step(),
+                Some(_) => Step::Audio,
+                None => Step::Wait,
+            },
             (Some(_), None) if self.audio.complete => self.video_step(),
             (None, Some(_)) if self.video.complete => Step::Audio,
             _ => Step::Wait,
         }
+    }
+
+    /// From the picture at the front to the next one, as far as that is known already.
+    fn picture_length(&self) -> Option<i64> {
+        let base = self.muxer.video.as_ref().map_or(Rational::TB_90K, |v| v.time_base);
+        let front = self.video.waiting.front()?;
+        let next = self.video.waiting.get(1).map(|next| next.dts.saturating_sub(front.dts));
+        next.or(self.video.complete.then_some(front.duration)).map(|ticks| to_90k(ticks, base))
     }
 
     /// A picture's clock needs to know when the next one comes.

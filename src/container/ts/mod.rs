@@ -211,8 +211,7 @@ impl TsMuxer {
     /// The bytes of segment number `index`. Both lists are in decoding order, and hold all samples of
     /// the segment and no others.
     ///
-    /// Packets of both PIDs are interleaved by DTS. Where both start at the same time the picture
-    /// comes first, because it brings the clock.
+    /// Packets of both PIDs are interleaved by DTS, sound 70 ms behind: the pictures at the front come first.
     ///
     /// # Errors
     /// When a sample cannot be written: empty, too long, or out of order.
