@@ -14,7 +14,7 @@ import { openBench } from './lib/bench.mjs';
 import { openChromium } from './lib/chromium.mjs';
 import { openFirefox } from './lib/firefox.mjs';
 import { figures, judge } from './lib/judge.mjs';
-import { fetchVariants, seekTargets } from './lib/stream.mjs';
+import { fetchVariants, isTransportStream, seekTargets } from './lib/stream.mjs';
 
 const BROWSERS = { chromium: openChromium, firefox: openFirefox };
 const OPTIONS = {
@@ -90,13 +90,14 @@ async function main() {
   const [media] = positionals;
   const expected = JSON.parse(await readFile(values.expect, 'utf8'));
   const variants = await fetchVariants(media);
+  const transport = await isTransportStream(variants[0]);
   const ends_ms = Date.now() + Number(values['limit-s']) * 1000;
   const wishes = {
     seeks: Number(values.seeks), seed: Number(values.seed), switches: Number(values.switches), play_s: Number(values['play-s']),
   };
   let failed = 0;
   for (const player of players) {
-    const scenario = scenarioOf(player, media, expected, wishes);
+    const scenario = { ...scenarioOf(player, media, expected, wishes), transport };
     // One at a time: two would wait for each other's processor.
     const limit_ms = Math.max(0, ends_ms - Date.now());
     const report = await playOne(scenario, { browser: values.browser, limit_ms });

@@ -31,6 +31,13 @@ export async function fetchVariants(url) {
   return variants;
 }
 
+/** Whether a rendition's segments are MPEG-TS, by the name of its first one. */
+export async function isTransportStream({ url }) {
+  const playlist = await (await fetch(url)).text();
+  const first = playlist.split(/\r?\n/).find(line => line !== '' && !line.startsWith('#')) ?? '';
+  return new URL(first, url).pathname.endsWith('.ts');
+}
+
 /** Numbers in [0, 1) that follow from the seed alone (mulberry32). */
 export function generator(seed) {
   let state = seed >>> 0;

@@ -48,6 +48,12 @@ async function hls(video, media, note) {
   };
 }
 
+/** As the multivariant playlist says. */
+async function lowestHeight(media) {
+  const playlist = await (await fetch(media)).text();
+  return Math.min(...[...playlist.matchAll(/RESOLUTION=\d+x(\d+)/g)].map(([, height]) => Number(height)));
+}
+
 /** Shaka: its debug build, which says on the console what the other one keeps to itself. */
 async function shaka(video, media, note) {
   await script('/lib/shaka.js');
@@ -60,8 +66,8 @@ async function shaka(video, media, note) {
   });
   await player.attach(video);
   player.configure({
-    // A guess of next to nothing: it begins with the lowest.
-    abr: { enabled: false, defaultBandwidthEstimate: 1 },
+    // No choice of its own, and no other for its first one.
+    abr: { enabled: false, restrictions: { maxHeight: await lowestHeight(media) } },
     streaming: { bufferingGoal: AHEAD_S },
     mediaSource: { transmuxWorkerUrl: new URL('/lib/shaka-worker.js', location.href).href },
   });

@@ -54,6 +54,36 @@ test('what is sound gives no reason', () => {
   assert.deepEqual(judge(sound(), scenario, expected, variants), []);
 });
 
+/** hls.js over the hole before the first picture: its own, and so no reason; any other hole is one. */
+const stepped = (step, from, to, source = 'hls.js') => {
+  const report = sound();
+  report.notices.push({ level: 'warn', source, step, text: `skipping hole, adjusting currentTime from ${from} to ${to}` });
+  report.notices.push({ level: 'error', source, step, text: `mediaError bufferSeekOverHole fragment loaded with buffer holes, seeking from ${from} to ${to}` });
+  return judge(report, { ...scenario, transport: true }, expected, variants).length;
+};
+
+test('hls.js may step over what it puts before the first picture, and over nothing else', () => {
+  assert.equal(stepped('play', 0, 0.18), 0);
+  assert.equal(stepped('play', 0, 0.3), 2, 'a longer hole');
+  assert.equal(stepped('play', 4, 4.18), 2, 'a hole elsewhere');
+  assert.equal(stepped('seek 1', 0, 0.18), 2, 'after a seek');
+  assert.equal(stepped('play', 0, 0.18, 'shaka'), 2, 'another player');
+});
+
+test('what is decoded early makes MPEG-TS longer for two players, and fMP4 for none', () => {
+  const ended = (player, transport, end_s) => {
+    const report = sound();
+    Object.assign(report.steps.end, { ended_at_s: end_s, duration_s: end_s });
+    return judge(report, { ...scenario, player, transport }, expected, variants).filter(reason => reason.startsWith('at the end')).length;
+  };
+  assert.equal(ended('hls', true, 60.09), 0);
+  assert.equal(ended('shaka', true, 60.09), 0);
+  assert.equal(ended('hls', true, 60.16), 2, 'longer than that');
+  assert.equal(ended('hls', true, 59.95), 2, 'shorter');
+  assert.equal(ended('hls', false, 60.09), 2, 'fMP4');
+  assert.equal(ended('videojs', true, 60.09), 2, 'another player');
+});
+
 for (const [what, spoil, reason] of WRONG) {
   test(`${what} is noticed`, () => {
     const report = sound();
