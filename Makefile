@@ -42,7 +42,7 @@ soak-clients: ## the same with 20 seeks, Firefox, mpv and VLC, and with planted 
 	scripts/check-clients --soak
 
 bench: setup ## measure against the ffmpeg command and nginx on the same machine and print the ratios
-	cargo bench --locked --bench engine
+	cargo bench --locked --bench engine --bench seek --bench copy
 	cargo build --release --locked
 	scripts/bench-static
 

@@ -5,6 +5,10 @@
 //! 10 s and AAC, about 120 MB, made once. What leaves: medians in milliseconds and their ratios to the
 //! `ffmpeg` process that writes the same segment, both sides in turn. A ratio never fails the run.
 
+#[path = "support/node.rs"]
+mod node;
+
+use node::Node;
 use sprocket::av::log::RunLog;
 use sprocket::base::cancel::Cancel;
 use sprocket::base::error::Result as EngineResult;
@@ -53,8 +57,18 @@ fn compare() -> Result<()> {
     let made = Looked::at(&clip)?;
     let count = made.plan.timeline.segment_count();
     let (pool, room) = (Pool::keeping(2), tempfile::tempdir()?);
+    // Beside the clip: a name of its own for each run is a file that the node has not seen before.
+    let links = tempfile::tempdir_in(clip.parent().ok_or("no folder")?)?;
+    let node = Node::start(links.path(), "stream: { segment_duration: 10s, read_ahead: 0 }")?;
     let mut times = Times::default();
     for run in 0..runs {
+        let name = format!("{run}.mp4");
+        std::fs::hard_link(&clip, links.path().join(&name))?;
+        times.playlist.push(node.get(&format!("{}/direct.m3u8", node.media(&name)), |_, _| ())?);
+        let stream = node.stream(&format!("{}/direct.m3u8", node.media(&name)))?;
+        times.served_cold.push(node.get(&stream[run * 7 % stream.len()].0, |_, _| ())?);
+        times.served.push(node.get(&stream[(run * 7 + 5) % stream.len()].0, |_, _| ())?);
+        node.wait_until_it_rests()?;
         let n = (run as u64 * 7 + 3) % count;
         times.ffmpeg.push(timed(|| ffmpeg_segment(&clip, &made.plan, n, &room.path().join("out.ts")))?);
         times.inspect.push(timed(|| facts(&clip).map(drop))?);
@@ -72,6 +86,9 @@ struct Times {
     first: Vec<Duration>,
     cold: Vec<Duration>,
     warm: Vec<Duration>,
+    playlist: Vec<Duration>,
+    served_cold: Vec<Duration>,
+    served: Vec<Duration>,
 }
 
 fn timed(work: impl FnOnce() -> Result<()>) -> Result<Duration> {
@@ -101,6 +118,9 @@ fn print(clip: &Path, made: &Looked, times: &mut Times) -> Result<()> {
     row("inspect, index, plan, direct play", &mut times.first, "0.3");
     row("copied segment, cold", &mut times.cold, "");
     row("copied segment, warm source", &mut times.warm, "0.12");
+    row("from a node: direct.m3u8 of a file not seen before", &mut times.playlist, "0.3");
+    row("from a node: the first segment that is asked for", &mut times.served_cold, "0.12");
+    row("from a node: another, elsewhere", &mut times.served, "0.12");
     Ok(())
 }
 
