@@ -46,9 +46,9 @@ bench: setup ## measure against the ffmpeg command and nginx on the same machine
 	cargo build --release --locked
 	scripts/bench-static
 
-soak: setup ## the long runs: 200 cancels, joins on a film (SPROCKET_TEST_FILM), two hours of video, 50 kills of the node
+soak: setup ## the long runs: 200 cancels, joins on a film (SPROCKET_TEST_FILM), two hours of video, 50 kills of the node, a cache of 1 GiB
 	SPROCKET_CANCEL_CYCLES=200 SPROCKET_SOAK=1 cargo test --release --locked --test cancel --test windows --test soak_drift -- --nocapture --test-threads=1
-	SPROCKET_SOAK=1 SPROCKET_KILL_ROUNDS=50 SPROCKET_AWAY_S=120 cargo test --release --locked --test serve_kill --test serve_load --test serve_orchestrator -- --nocapture --test-threads=1
+	SPROCKET_SOAK=1 SPROCKET_KILL_ROUNDS=50 SPROCKET_AWAY_S=120 cargo test --release --locked --test serve_cache --test serve_kill --test serve_load --test serve_orchestrator -- --nocapture --test-threads=1
 
 lint: setup ## formatting and clippy, warnings as errors
 	cargo fmt --check
