@@ -77,19 +77,20 @@ impl Node {
 
     /// What was made ahead has been, so that the other side has the machine to itself.
     pub fn wait_until_it_rests(&self) -> Result<()> {
-        let begin = Instant::now();
+        let (begin, mut seen) = (Instant::now(), 0);
         while begin.elapsed() < LIMIT {
             let metrics = self.text(&format!("{}/metrics", self.address))?;
             let figure = |name: &str| {
                 let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
                 line.and_then(|value| value.parse::<f64>().ok())
             };
-            if figure("sprocket_streams").is_some()
-                && figure("sprocket_streams") == figure("sprocket_streams_resting")
-            {
+            let runs = figure("sprocket_streams").ok_or("the node tells nothing of its streams")?;
+            seen = if Some(runs) == figure("sprocket_streams_resting") { seen + 1 } else { 0 };
+            // Twice: between two segments a run may seem to.
+            if seen == 2 {
                 return Ok(());
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(30));
         }
         Err("the node does not rest".into())
     }

@@ -13,7 +13,7 @@ const NICE: i32 = 15;
 
 /// Somebody watches what these threads make: before jobs, and behind the threads that answer requests.
 #[cfg(target_os = "linux")]
-const NICE_FOR_VIEWERS: i32 = 2;
+const NICE_FOR_VIEWERS: i32 = 5;
 
 /// A set of cores.
 #[derive(Clone, Debug)]

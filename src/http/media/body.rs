@@ -25,8 +25,9 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-/// What is read at once.
-const CHUNK_BYTES: usize = 256 * 1024;
+/// What is read at once: few enough that it is still in the processor's cache when the socket takes it, and that
+/// hundreds of slow readers do not hold much.
+const CHUNK_BYTES: usize = 64 * 1024;
 /// Buffers that are kept for the next reader.
 const MAX_SPARE: usize = 32;
 /// How long a disk may take for one read.
