@@ -1,8 +1,8 @@
 //! A file, or a part of one, on its way to a socket.
 //!
 //! ```text
-//!   page cache --preadv2(NOWAIT)--> buffer (256 KiB, pooled) --> hyper --> socket
-//!   disk ------> reader thread ------^      one for each connection
+//!   page cache --preadv2(NOWAIT)--> buffer (64 KiB, pooled) --> hyper --> socket
+//!   disk ------> reader thread ---> buffer (256 KiB) ------------^   one for each connection
 //! ```
 //!
 //! What enters: an open file and the bytes wanted of it. What leaves: those bytes, one buffer at a time,
@@ -13,10 +13,10 @@
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use rustix::buffer::spare_capacity;
+use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSliceMut};
-use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -25,9 +25,11 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-/// What is read at once: few enough that it is still in the processor's cache when the socket takes it, and that
-/// hundreds of slow readers do not hold much.
+/// What is read at once of what lies in memory: few enough that it is still in the processor's cache when the
+/// socket takes it, and that hundreds of slow readers do not hold much.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// The same where a thread has to wait for a disk.
+const DISK_CHUNK_BYTES: usize = 256 * 1024;
 /// Buffers that are kept for the next reader.
 const MAX_SPARE: usize = 32;
 /// How long a disk may take for one read.
@@ -61,13 +63,13 @@ impl FileBody {
 
     /// The next bytes, if they are in memory; else a thread is on its way to them.
     fn read(&mut self) -> Option<io::Result<Bytes>> {
-        let wanted = usize::try_from(self.left()).unwrap_or(usize::MAX).min(CHUNK_BYTES);
-        let now = Buffer::fill(wanted, |into| read_cached(&self.file, into, self.at));
+        let left = usize::try_from(self.left()).unwrap_or(usize::MAX);
+        let now = Buffer::fill(left.min(CHUNK_BYTES), |into| read_cached(&self.file, into, self.at));
         match now {
             Err(e) if e.kind() == ErrorKind::WouldBlock => {
                 let (file, at) = (self.file.clone(), self.at);
-                let fill = move || Buffer::fill(wanted, |into| read_once(&file, into, at));
-                self.reading = Some(Box::pin(on_thread(fill)));
+                let read = move || read_disk(&file, left.min(DISK_CHUNK_BYTES), at);
+                self.reading = Some(Box::pin(on_thread(read)));
                 None
             }
             done => Some(done),
@@ -127,11 +129,13 @@ fn read_cached(file: &File, into: &mut [u8], at: u64) -> io::Result<usize> {
     }
 }
 
-fn read_once(file: &File, into: &mut [u8], at: u64) -> io::Result<usize> {
+fn read_disk(file: &File, wanted: usize, at: u64) -> io::Result<Bytes> {
+    let mut data = Vec::with_capacity(wanted);
     loop {
-        match file.read_at(into, at) {
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            read => return read,
+        match pread(file, spare_capacity(&mut data), at) {
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+            Ok(_) => return Ok(data.into()),
         }
     }
 }
@@ -229,7 +233,7 @@ mod tests {
             let place = |part: f64| (part * len as f64) as usize;
             let (first, end) = (place(a).min(place(b)), place(a).max(place(b)));
             let got = runtime().block_on(frames(FileBody::new(file, first as u64, end as u64))).unwrap();
-            prop_assert!(got.iter().all(|frame| !frame.is_empty() && frame.len() <= CHUNK_BYTES));
+            prop_assert!(got.iter().all(|frame| !frame.is_empty() && frame.len() <= DISK_CHUNK_BYTES));
             prop_assert_eq!(got.concat(), &whole[first..end]);
         }
     }
