@@ -141,17 +141,19 @@ impl ReadAhead {
             && self.current.data.as_ref().is_ok_and(|d| {
                 offset >= self.current.offset && offset <= self.current.offset + d.len() as u64
             });
-        self.position = offset;
         if !covered {
-            self.generation += 1;
-            let jump = Jump { generation: self.generation, offset };
+            let jump = Jump { generation: self.generation + 1, offset };
             if let Some(jumps) = &self.jumps {
                 select! {
                     send(jumps, jump) -> sent => sent.map_err(|_| io::Error::from(IoKind::BrokenPipe))?,
                     recv(self.cancel.closed()) -> _ => return Err(IoKind::Interrupted.into()),
                 }
             }
+            // Not before: whoever takes over from a run that was cancelled here would wait for a jump that
+            // the reader never heard of, or read on from a place where libav does not believe to be.
+            self.generation = jump.generation;
         }
+        self.position = offset;
         Ok(offset)
     }
 
