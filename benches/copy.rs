@@ -5,9 +5,12 @@
 //! 10 s and AAC, about 120 MB, made once. What leaves: medians in milliseconds and their ratios to the
 //! `ffmpeg` process that writes the same segment, both sides in turn. A ratio never fails the run.
 
+#[path = "support/comparison.rs"]
+mod comparison;
 #[path = "support/node.rs"]
 mod node;
 
+use comparison::Result;
 use node::Node;
 use sprocket::av::log::RunLog;
 use sprocket::base::cancel::Cancel;
@@ -23,7 +26,6 @@ use sprocket::model::job::{AudioChoice, Format, SegmentType, VideoChoice, Wish};
 use sprocket::model::segment::{Segment, SegmentSink};
 use sprocket::model::source::SourceFacts;
 use sprocket::model::timeline::Window;
-use std::error::Error;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -31,23 +33,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
-
 const SEGMENT_SECONDS: i64 = 10;
 const OPEN_LIMIT: Duration = Duration::from_secs(15);
 
 fn main() -> ExitCode {
-    if !std::env::args().any(|arg| arg == "--bench") {
-        println!("a comparison, not a test: run it by `cargo bench --bench copy`");
-        return ExitCode::SUCCESS;
-    }
-    match compare() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error: {e}");
-            ExitCode::FAILURE
-        }
-    }
+    comparison::run("a comparison, not a test: run it by `cargo bench --bench copy`", compare)
 }
 
 fn compare() -> Result<()> {

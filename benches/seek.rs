@@ -6,6 +6,8 @@
 //! and of an `ffmpeg -ss` process, in turn; the time of a segment that the read-ahead has made; and in what
 //! the encoders' settings differ, as each wrote them into its stream. A ratio never fails the run.
 
+#[path = "support/comparison.rs"]
+mod comparison;
 #[path = "seek/first_idr.rs"]
 mod first_idr;
 #[path = "support/node.rs"]
@@ -13,31 +15,19 @@ mod node;
 #[path = "seek/theirs.rs"]
 mod theirs;
 
+use comparison::Result;
 use first_idr::FirstIdr;
 use node::{Node, Segments};
-use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
-
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 /// What is made ahead of the viewer must not touch what another seek finds cold.
 const APART: usize = 4;
 const HEIGHT: &str = "720p";
 
 fn main() -> ExitCode {
-    if !std::env::args().any(|arg| arg == "--bench") {
-        println!("a comparison of minutes, not a test: run it by `cargo bench --bench seek`");
-        return ExitCode::SUCCESS;
-    }
-    match compare() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error: {e}");
-            ExitCode::FAILURE
-        }
-    }
+    comparison::run("a comparison of minutes, not a test: run it by `cargo bench --bench seek`", compare)
 }
 
 /// One way to a segment, as it was timed.
