@@ -5,4 +5,5 @@
 pub mod cancel;
 pub mod error;
 pub mod fs;
+pub mod priority;
 pub mod time;

@@ -386,6 +386,23 @@ pub fn starts_with_idr(codec: VideoCodec, format: NalFormat, beginning: &[u8]) -
     None
 }
 
+/// Whether no other picture refers to the coded picture `data`, for certain. Only H.264 tells
+/// (`nal_ref_idc`, 7.4.1); what carries parameter sets for later pictures counts as referred to.
+pub fn is_disposable(codec: VideoCodec, format: NalFormat, data: &[u8]) -> bool {
+    if codec != VideoCodec::H264 {
+        return false;
+    }
+    let mut slices = 0;
+    for unit in nal_units(data, format) {
+        let referred_to = unit.first().is_some_and(|header| header & 0x60 != 0);
+        if is_parameter_set(codec, unit) || is_slice(codec, unit) && referred_to {
+            return false;
+        }
+        slices += u32::from(is_slice(codec, unit));
+    }
+    slices > 0
+}
+
 /// Whether the unit is a slice of a picture.
 fn is_slice(codec: VideoCodec, unit: &[u8]) -> bool {
     match codec {

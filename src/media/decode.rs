@@ -12,6 +12,8 @@ use crate::av::{AvError, Frame, Packet, Received};
 use crate::base::cancel::{QueueRx, QueueTx, Sent};
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::base::time::{Rational, Rounding};
+use crate::container::nal::{self, NalFormat};
+use crate::model::track::VideoCodec;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -19,11 +21,22 @@ use std::sync::Arc;
 /// one broken timestamp must not make hours of frozen picture.
 const MAX_BEYOND_END_S: i64 = 30;
 
+/// What the stage decodes with.
+pub struct Codec {
+    /// Open.
+    pub decoder: Decoder,
+    /// Seconds each tick of the packets.
+    pub time_base: Rational,
+    /// How the packets are made of NAL units, where they are.
+    pub framing: Option<(VideoCodec, NalFormat)>,
+}
+
 /// The stage.
 pub struct Decode<'a> {
     plan: &'a Plan,
     decoder: Decoder,
     time_base: Rational,
+    framing: Option<(VideoCodec, NalFormat)>,
     input: QueueRx<Coded>,
     outlets: Vec<Option<QueueTx<Raw>>>,
     retimer: Retimer<Arc<Frame>>,
@@ -40,15 +53,16 @@ impl<'a> Decode<'a> {
     pub fn new(
         plan: &'a Plan,
         slots: (u64, Option<u64>),
-        source: (Decoder, Rational),
+        codec: Codec,
         input: QueueRx<Coded>,
         outlets: Vec<QueueTx<Raw>>,
         progress: &'a Progress,
     ) -> Self {
         Self {
             plan,
-            decoder: source.0,
-            time_base: source.1,
+            decoder: codec.decoder,
+            time_base: codec.time_base,
+            framing: codec.framing,
             input,
             outlets: outlets.into_iter().map(Some).collect(),
             retimer: Retimer::new(slots.0),
@@ -64,6 +78,7 @@ impl<'a> Decode<'a> {
     pub fn run(mut self) -> Result<()> {
         loop {
             match self.input.recv()? {
+                Some(Coded::Passing(packet)) if self.is_disposable(&packet) => {}
                 Some(coded @ (Coded::Packet(_) | Coded::Passing(_))) => {
                     self.decoder.skip_unreferenced(matches!(coded, Coded::Passing(_)));
                     let (Coded::Packet(packet) | Coded::Passing(packet)) = coded else { continue };
@@ -79,6 +94,12 @@ impl<'a> Decode<'a> {
                 None => return Err(Error::internal(Stage::Decode, "the demuxer ended without a word")),
             }
         }
+    }
+
+    /// Packets that the decoder would pass over are not even given to it: its threads take packets in turn,
+    /// and half of them would have nothing to do.
+    fn is_disposable(&self, packet: &Packet) -> bool {
+        self.framing.is_some_and(|(codec, format)| nal::is_disposable(codec, format, packet.data()))
     }
 
     fn is_done(&self) -> bool {

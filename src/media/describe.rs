@@ -3,8 +3,8 @@
 //! What enters: a plan, and its source where that is open. What leaves: codec strings and init segments. The encoders are opened, as a run
 //! opens them, and asked; nothing is encoded. Whoever runs the plan later compares what comes out.
 
+use super::codecs::{open_audio, open_video};
 use super::mux::{Packaging, codec_strings};
-use super::pipeline::{open_audio, open_video};
 use super::plan::{AudioPlan, Plan};
 use super::warm::Pool;
 use super::{audio, encode, tracks};

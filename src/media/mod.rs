@@ -4,6 +4,7 @@
 //! and never knows where they go; no async, no HTTP.
 
 pub mod audio;
+mod codecs;
 pub mod copy;
 pub mod decode;
 pub mod demux;

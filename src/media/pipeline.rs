@@ -14,25 +14,26 @@
 
 use super::audio::copy::{CopyAudio, PacketTicks};
 use super::audio::{Audio, PacketWindow, SourceClock, grid_of};
+use super::codecs::{Codecs, stand_behind_what_follows};
 use super::copy::CopyVideo;
-use super::decode::Decode;
+use super::decode::{Codec, Decode};
 use super::demux::{Demux, Outlets};
 use super::encode::Encode;
 use super::filter::{Filter, Scaling};
 use super::index::framing;
 use super::items::{CODED_QUEUE, Coded, MUX_QUEUE, MuxItem, RAW_QUEUE, SCALED_QUEUE};
 use super::mux::{AppendSink, Awaits, FileMux, MadeRendition, SegmentMux};
-use super::plan::{AudioPlan, Plan};
+use super::plan::Plan;
 use super::progress::Progress;
 use super::tracks;
 use super::warm::{Lent, Pool};
 use crate::av::decoder::Decoder;
-use crate::av::encoder::{AudioSettings, Encoder, OpenError, VideoSettings};
+use crate::av::encoder::Encoder;
 use crate::av::log::RunLog;
 use crate::av::output::FileFormat;
 use crate::av::registry;
 use crate::base::cancel::{Cancel, QueueRx, QueueTx, queue};
-use crate::base::error::{Error, ErrorKind, Result, Stage};
+use crate::base::error::{Error, Result, Stage};
 use crate::base::time::Rational;
 use crate::model::job::{Format, SegmentType};
 use crate::model::segment::SegmentSink;
@@ -199,65 +200,6 @@ impl Span {
     }
 }
 
-/// Everything that has to open before a thread starts: so that what cannot work says so at once.
-struct Codecs {
-    video_decoder: Option<Decoder>,
-    video_encoders: Vec<Encoder>,
-    audio: Option<(Decoder, Encoder)>,
-    source: tracks::SourceTracks,
-}
-
-impl Codecs {
-    fn open(plan: &Plan, input: &Lent<'_>, log: &RunLog) -> Result<Self> {
-        let input =
-            input.get().ok_or_else(|| Error::internal(Stage::Open, "an input that was lent is gone"))?;
-        let source = tracks::describe(plan, input)?;
-        let decoder = |stream: usize, threads: u32| {
-            let stream = input
-                .streams()
-                .get(stream)
-                .ok_or_else(|| Error::internal(Stage::Open, "a stream is gone"))?;
-            let opened = Decoder::open(&stream.params, stream.time_base, threads, log);
-            let opened = opened.map_err(|e| e.at(Stage::Decode, "cannot open the decoder"))?;
-            opened.ok_or_else(|| Error::internal(Stage::Decode, "a decoder that was there is gone"))
-        };
-        let video_decoder = match &plan.video {
-            Some(video) if !video.copy => Some(decoder(video.stream, video.decoder_threads)?),
-            _ => None,
-        };
-        let settings = plan.renditions.iter().filter_map(|r| r.encode.as_ref());
-        let video_encoders = settings.map(|s| open_video(s, log)).collect::<Result<_>>()?;
-        let audio = match &plan.audio {
-            Some(AudioPlan { stream, encode: Some(settings) }) => {
-                Some((decoder(*stream, 1)?, open_audio(settings, log)?))
-            }
-            _ => None,
-        };
-        Ok(Self { video_decoder, video_encoders, audio, source })
-    }
-}
-
-pub(super) fn open_video(settings: &VideoSettings, log: &RunLog) -> Result<Encoder> {
-    Encoder::open_video(settings, log).map_err(|e| cannot_open(&settings.encoder, e, log))
-}
-
-pub(super) fn open_audio(settings: &AudioSettings, log: &RunLog) -> Result<Encoder> {
-    Encoder::open_audio(settings, log).map_err(|e| cannot_open(&settings.encoder, e, log))
-}
-
-fn cannot_open(name: &str, error: OpenError, log: &RunLog) -> Error {
-    let new = |code, message| Error::new(ErrorKind::Unsupported, code, Stage::Encode, message);
-    let error = match error {
-        OpenError::Missing => new("no_encoder", format!("this libav has no encoder {name}")),
-        OpenError::UnknownOption(option) => {
-            new("encoder_refused", format!("{name} of this libav does not know the option {option}"))
-        }
-        OpenError::Av(e) => new("encoder_refused", format!("{name} does not take these settings: {e}"))
-            .hint("check preset, crf, bit rate and size"),
-    };
-    error.with_libav_log(log.last_lines())
-}
-
 /// The target with its files open.
 enum OpenTarget {
     Segments(SegmentType, Arc<dyn SegmentSink>),
@@ -311,14 +253,9 @@ impl<'scope, 'env> Crew<'scope, 'env> {
         stages.workers.push(self.demux(Outlets { video: video_tx, audio: audio_tx }, source_input)?);
         if let Some(input) = video_rx {
             match (video_decoder, source.video) {
-                (Some(decoder), _) => self.encode_video(
-                    &mut stages,
-                    decoder,
-                    source.video_time_base,
-                    video_encoders,
-                    input,
-                    &mux_inlets,
-                )?,
+                (Some(codec), _) => {
+                    self.encode_video(&mut stages, codec, video_encoders, input, &mux_inlets)?;
+                }
                 (None, Some(track)) => stages.workers.push(self.copy_video(track, input, &mux_inlets)?),
                 (None, None) => {
                     return Err(Error::internal(Stage::Plan, "a picture without a decoder or a track"));
@@ -382,8 +319,7 @@ impl<'scope, 'env> Crew<'scope, 'env> {
     fn encode_video(
         self,
         stages: &mut Stages<'scope>,
-        decoder: Decoder,
-        time_base: Rational,
+        codec: Codec,
         encoders: Vec<Encoder>,
         input: QueueRx<Coded>,
         outputs: &[QueueTx<MuxItem>],
@@ -396,7 +332,8 @@ impl<'scope, 'env> Crew<'scope, 'env> {
         }
         let slots = self.span.pictures(self.plan);
         stages.workers.push(self.spawn("decode", move || {
-            Decode::new(self.plan, slots, (decoder, time_base), input, outlets, self.progress).run()
+            stand_behind_what_follows();
+            Decode::new(self.plan, slots, codec, input, outlets, self.progress).run()
         })?);
         Ok(())
     }
@@ -463,6 +400,7 @@ impl<'scope, 'env> Crew<'scope, 'env> {
         let window = PacketWindow { first, end };
         let codec = tracks::audio_codec_of(&settings.encoder);
         self.spawn("audio", move || {
+            stand_behind_what_follows();
             Audio::new(self.plan, settings, codec, codecs, clock, window, input, outlets, self.progress).run()
         })
     }

@@ -254,3 +254,22 @@ fn kinds_of_units() {
     assert_eq!(nal_type(VideoCodec::H264, &[]), NAL_TYPE_NONE);
     assert!(!is_irap(VideoCodec::Vp9, &[0x65]));
 }
+
+#[test]
+fn a_picture_is_disposable_only_if_none_of_its_slices_is_referred_to() {
+    let judge = |data: &[u8]| is_disposable(VideoCodec::H264, NalFormat::AnnexB, data);
+    let (aud, sei, pps) = ([0, 0, 1, 0x09, 0xF0], [0, 0, 1, 0x06, 5], [0, 0, 1, 0x68, 0xCE]);
+    let (kept, dropped) = ([0, 0, 1, 0x41, 0x9A], [0, 0, 1, 0x01, 0x9E]);
+    assert!(judge(&dropped));
+    assert!(judge(&[&aud[..], &sei, &dropped, &dropped].concat()));
+    assert!(!judge(&kept));
+    assert!(!judge(&[&dropped[..], &kept].concat()), "a second field that is referred to");
+    assert!(!judge(&[&pps[..], &dropped].concat()), "later pictures need the parameter set");
+    assert!(!judge(&[&aud[..], &sei].concat()), "no picture at all");
+    assert!(!judge(&[]));
+    let prefixed = NalFormat::LengthPrefixed { length_bytes: 4 };
+    assert!(is_disposable(VideoCodec::H264, prefixed, &[0, 0, 0, 2, 0x01, 0x9E]));
+    assert!(!is_disposable(VideoCodec::H264, prefixed, &[0, 0, 0, 2, 0x21, 0x9E]));
+    // Higher layers may refer to what this one calls a non-reference picture.
+    assert!(!is_disposable(VideoCodec::Hevc, NalFormat::AnnexB, &[0, 0, 1, 0, 1, 0x80]));
+}

@@ -96,6 +96,7 @@ impl Plan {
             }
             for settings in plan.renditions.iter_mut().filter_map(|r| r.encode.as_mut()) {
                 settings.threads = load.encoder_threads(machine, (settings.width, settings.height));
+                encoders::answer_sooner(settings);
             }
         }
         Some(plan)

@@ -179,6 +179,15 @@ fn set_options(settings: &mut VideoSettings, wish: &VideoWish) {
     }
 }
 
+/// The same bits with fewer pictures held back. x264's own thread for looking ahead takes in as many pictures
+/// more as the encoder has threads, and one, before the first comes out; without it the encoder's thread does
+/// that work, on the same pictures.
+pub fn answer_sooner(settings: &mut VideoSettings) {
+    if settings.encoder == "libx264" {
+        settings.options.push(("x264-params".into(), "sync-lookahead=0".into()));
+    }
+}
+
 /// The settings of the sound encoder. `source_rate` is kept where the codec and TVs take it.
 pub fn audio(
     codec: AudioCodec,
