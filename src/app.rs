@@ -9,7 +9,9 @@ use crate::av::registry::has_encoder;
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::base::time::Rational;
 use crate::config::paths::PathMap;
-use crate::config::settings::Settings;
+use crate::config::settings::{Acceleration, OnFailure, Settings};
+use crate::hardware::inventory::Inventory;
+use crate::hardware::prober::Prober;
 use crate::http::{self, Doors};
 use crate::media::index::Shelf;
 use crate::media::plan::Machine;
@@ -88,11 +90,14 @@ pub fn serve(settings: Settings, shutdown: &CancellationToken) -> Result<()> {
     let orchestrator = orchestrator(&settings)?;
     let outbox = orchestrator.as_ref().map(|_| Arc::new(Notify::new()));
     let paths = Arc::new(PathMap::new(&settings.paths)?);
+    let inventory = inventory(&settings);
     let board = Board::new(board::Setup {
         journal: journal.clone(),
         paths: paths.clone(),
         limits: settings.limits.clone(),
         surroundings: conditions.clone(),
+        inventory: inventory.clone(),
+        may_fall_back: settings.hardware.on_failure == OnFailure::Software,
         outbox: outbox.clone(),
     });
     board.restore(&death)?;
@@ -102,7 +107,8 @@ pub fn serve(settings: Settings, shutdown: &CancellationToken) -> Result<()> {
     for e in [listens.as_ref().err(), watch.as_ref().err()].into_iter().flatten() {
         tracing::error!("a job that kills this process will not be found: {e}");
     }
-    let (titles, studio) = streams(&settings)?;
+    let (titles, studio) = streams(&settings, &inventory)?;
+    let known = inventory.clone();
     let desk = Desk::new(Parts {
         settings: settings.clone(),
         board: board.clone(),
@@ -110,7 +116,7 @@ pub fn serve(settings: Settings, shutdown: &CancellationToken) -> Result<()> {
         conditions: conditions.clone(),
         telemetry,
         journal: journal.clone(),
-        capabilities: capabilities(),
+        capabilities: Box::new(move || capabilities(&known)),
         libav: libav_version(),
         link: orchestrator.as_ref().map(Client::shared_link),
     })?;
@@ -281,7 +287,7 @@ fn runtime() -> Result<Runtime> {
 }
 
 /// Just-in-time streams. What an earlier process has left of them is removed.
-fn streams(settings: &Settings) -> Result<(Arc<Titles>, Studio)> {
+fn streams(settings: &Settings, inventory: &Inventory) -> Result<(Arc<Titles>, Studio)> {
     let (stream, limits) = (&settings.stream, &settings.limits);
     let segment_ms = i64::try_from(stream.segment_duration.as_millis()).unwrap_or(i64::MAX);
     let house = House {
@@ -302,6 +308,8 @@ fn streams(settings: &Settings) -> Result<(Arc<Titles>, Studio)> {
         rules,
         stall_timeout: limits.stall_timeout,
         max_cpu_cores: limits.max_cpu_cores,
+        inventory: inventory.clone(),
+        may_fall_back: settings.hardware.on_failure == OnFailure::Software,
     });
     Ok((Arc::new(Titles::new(house, settings.paths.roots.len())), studio))
 }
@@ -345,13 +353,30 @@ fn house_every(output_ttl: Option<Duration>) -> Duration {
     output_ttl.map_or(HOUSE_EVERY, |ttl| (ttl / 10).clamp(HOUSE_AT_MOST_EVERY, HOUSE_EVERY))
 }
 
-/// What this machine can do, as far as the linked libav says.
-fn capabilities() -> Value {
+/// The devices: looked at in a thread, unless nothing has changed since the last start.
+fn inventory(settings: &Settings) -> Inventory {
+    let inventory = Inventory::default();
+    match Prober::new(&settings.hardware) {
+        Ok(prober) => {
+            let named = matches!(settings.hardware.acceleration, Acceleration::List(_));
+            inventory.find_out(prober, named, &settings.paths.state);
+        }
+        Err(e) => tracing::warn!("the devices are not looked at: this program's own file is not known: {e}"),
+    }
+    inventory
+}
+
+/// What this machine can do: the encoders of the linked libav, and what was seen of the devices.
+fn capabilities(inventory: &Inventory) -> Value {
     let linked = ENCODERS.iter().flat_map(|(codec, names)| {
         names
             .iter()
             .filter(|name| has_encoder(name))
             .map(move |name| json!({ "codec": codec, "encoder": name, "device": "software" }))
     });
-    json!({ "libav": libav_version(), "encoders": linked.collect::<Vec<_>>() })
+    json!({
+        "libav": libav_version(),
+        "encoders": linked.collect::<Vec<_>>(),
+        "hardware": inventory.describe(),
+    })
 }

@@ -44,6 +44,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod container;
+pub mod hardware;
 pub mod http;
 pub mod media;
 pub mod model;

@@ -5,10 +5,12 @@ mod support;
 use sprocket::av::log::RunLog;
 use sprocket::base::cancel::Cancel;
 use sprocket::base::error::Result;
+use sprocket::hardware::inventory::Inventory;
 use sprocket::media::plan::{Machine, Plan};
 use sprocket::media::progress::Progress;
+use sprocket::model::document::HardwareUse;
 use sprocket::model::job::{Format, RenditionWish, SegmentType, Wish};
-use sprocket::work::transcode::{Follower, Handles, Made, Order, transcode};
+use sprocket::work::transcode::{Devices, Follower, Handles, Made, Order, transcode};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,6 +60,11 @@ impl Case {
             machine: Machine { cores: 2 },
             open_limit: Duration::from_secs(10),
             job,
+            devices: Devices {
+                inventory: &Inventory::default(),
+                wish: HardwareUse::Forbid,
+                may_fall_back: true,
+            },
         };
         let progress = Arc::new(Progress::new());
         let node = Node { goes_on, asked: AtomicBool::new(false) };

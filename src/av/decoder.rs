@@ -1,14 +1,20 @@
-//! A software decoder.
+//! A decoder, in memory or on a device.
 
+use super::device::Device;
 use super::error::{AvError, Received};
 use super::frame::Frame;
 use super::log::RunLog;
 use super::options::Dictionary;
 use super::packet::Packet;
 use super::params::Parameters;
+use super::registry;
 use super::sys;
 use crate::base::time::Rational;
 use std::ptr;
+
+/// Decoded pictures that the stages behind the decoder may hold at once: the queues, what is scaled, and
+/// what an encoder looks ahead over. Devices make them all before the first.
+const HELD_SURFACES: i32 = 24;
 
 /// An open decoder. Dropping it ends its threads without decoding what they still hold.
 #[derive(Debug)]
@@ -26,13 +32,37 @@ impl Decoder {
         threads: u32,
         log: &RunLog,
     ) -> Result<Option<Self>, AvError> {
+        // SAFETY: a look-up by number.
+        let codec = unsafe { sys::avcodec_find_decoder(params.get().codec_id) };
+        Self::open_as(codec, params, time_base, (threads, None), log)
+    }
+
+    /// Opens a decoder that decodes on `device`. Its pictures lie there, or in memory where the device turns
+    /// out not to know this kind of stream: [`Frame::is_on_device`] tells. `None` when this libav has none.
+    pub fn open_on(
+        device: &Device,
+        params: &Parameters,
+        time_base: Rational,
+        log: &RunLog,
+    ) -> Result<Option<Self>, AvError> {
+        let codec = registry::decoder_on(params.get().codec_id, device.type_number());
+        // One thread: the device does the work, and each more would hold surfaces.
+        Self::open_as(codec.unwrap_or(ptr::null()), params, time_base, (1, Some(device)), log)
+    }
+
+    fn open_as(
+        codec: *const sys::AVCodec,
+        params: &Parameters,
+        time_base: Rational,
+        (threads, device): (u32, Option<&Device>),
+        log: &RunLog,
+    ) -> Result<Option<Self>, AvError> {
+        if codec.is_null() {
+            return Ok(None);
+        }
         // SAFETY: the context is owned by `decoder` from its allocation on, so every early return
-        // frees it; `params` is valid.
+        // frees it; `params` is valid, and the codec one of libav's.
         unsafe {
-            let codec = sys::avcodec_find_decoder(params.get().codec_id);
-            if codec.is_null() {
-                return Ok(None);
-            }
             let decoder = Self(sys::avcodec_alloc_context3(codec));
             if decoder.0.is_null() {
                 return Err(AvError::NO_MEMORY);
@@ -43,6 +73,10 @@ impl Decoder {
             context.pkt_timebase = sys::av_rational(time_base);
             context.max_pixels = super::input::MAX_PIXELS;
             context.thread_count = i32::try_from(threads).unwrap_or(0);
+            if let Some(device) = device {
+                context.hw_device_ctx = device.give()?;
+                context.extra_hw_frames = HELD_SURFACES;
+            }
             let mut options = Dictionary::new();
             AvError::check(sys::avcodec_open2(decoder.0, codec, options.as_mut_ptr()))?;
             Ok(Some(decoder))

@@ -1,4 +1,4 @@
-//! A software encoder for pictures or sound.
+//! An encoder for pictures or sound.
 
 use super::error::{AvError, Received};
 use super::frame::Frame;
@@ -6,11 +6,10 @@ use super::log::RunLog;
 use super::options::Dictionary;
 use super::packet::Packet;
 use super::params::Parameters;
-use super::registry;
+use super::registry::{self, pixel_format};
 use super::sys;
 use crate::base::time::Rational;
 use crate::model::track::Colour;
-use std::ffi::CString;
 use std::ptr;
 
 /// Everything a picture encoder is opened with.
@@ -87,8 +86,18 @@ impl From<AvError> for OpenError {
 }
 
 impl Encoder {
-    /// Opens a picture encoder. Parameter sets go to the extradata, never into the packets.
+    /// Opens a picture encoder. Parameter sets go to the extradata, never into the packets, as far as the
+    /// encoder has a say in it.
     pub fn open_video(s: &VideoSettings, log: &RunLog) -> Result<Self, OpenError> {
+        Self::open_for(s, None, log)
+    }
+
+    /// The same for an encoder on a device that takes pictures which lie there, like this one.
+    pub fn open_on_device(s: &VideoSettings, like: &Frame, log: &RunLog) -> Result<Self, OpenError> {
+        Self::open_for(s, Some(like), log)
+    }
+
+    fn open_for(s: &VideoSettings, on_device: Option<&Frame>, log: &RunLog) -> Result<Self, OpenError> {
         let (encoder, codec) = Self::alloc(&s.encoder, log)?;
         let pixel_format =
             pixel_format(&s.pixel_format).ok_or(OpenError::Av(AvError(sys::AVERROR(libc::EINVAL))))?;
@@ -106,6 +115,9 @@ impl Encoder {
         context.rc_buffer_size = clamp(s.buffer_bits);
         context.thread_count = clamp(u64::from(s.threads));
         set_colour(context, s.colour);
+        if let Some(like) = on_device {
+            set_surfaces(context, like)?;
+        }
         encoder.finish_open(codec, &s.options)
     }
 
@@ -246,11 +258,22 @@ pub fn choose_sample_rate(encoder: &str, wanted: u32) -> Option<u32> {
     rates.iter().copied().find(|r| *r >= wanted).or(rates.last().copied())
 }
 
-fn pixel_format(name: &str) -> Option<sys::AVPixelFormat> {
-    let name = CString::new(name).ok()?;
-    // SAFETY: a look-up by a terminated string.
-    let format = unsafe { sys::av_get_pix_fmt(name.as_ptr()) };
-    (format != sys::AVPixelFormat::AV_PIX_FMT_NONE).then_some(format)
+/// The encoder's input lies where this picture does.
+fn set_surfaces(context: &mut sys::AVCodecContext, like: &Frame) -> Result<(), AvError> {
+    let invalid = AvError(sys::AVERROR(libc::EINVAL));
+    let frames = like.get().hw_frames_ctx;
+    if frames.is_null() {
+        return Err(invalid);
+    }
+    // SAFETY: a valid reference; the new one is freed with the context. Its description is read only.
+    unsafe {
+        context.hw_frames_ctx = sys::av_buffer_ref(frames);
+        if context.hw_frames_ctx.is_null() {
+            return Err(AvError::NO_MEMORY);
+        }
+        context.pix_fmt = (*(*frames).data.cast::<sys::AVHWFramesContext>()).format;
+    }
+    Ok(())
 }
 
 /// The number of the 4:2:0 format with so many bits.

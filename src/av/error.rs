@@ -26,6 +26,9 @@ impl AvError {
     /// Our own interrupt or AVIO said stop.
     pub const EXIT: Self = Self(sys::AVERROR_EXIT);
 
+    /// A device is not there, or not any more.
+    pub const GONE: Self = Self(sys::AVERROR(libc::ENODEV));
+
     /// `Ok` with the code when it is not negative.
     pub fn check(code: i32) -> Result<i32, Self> {
         if code < 0 { Err(Self(code)) } else { Ok(code) }

@@ -131,6 +131,7 @@ impl Frame {
             format: f.format,
             sample_rate: f.sample_rate,
             channels: f.ch_layout.nb_channels,
+            surfaces: self.surfaces_id(),
         }
     }
 
@@ -183,6 +184,49 @@ impl Frame {
         (!data.is_null()).then_some(data.cast())
     }
 
+    /// A picture in memory of 8 bits with chroma of half the size (`yuv420p`), each sample as `sample` says of
+    /// plane, column and row.
+    pub fn planar_420(
+        width: u32,
+        height: u32,
+        sample: impl Fn(usize, u32, u32) -> u8,
+    ) -> Result<Self, AvError> {
+        let mut frame = Self::new()?;
+        let f = frame.get_mut();
+        f.format = sys::AVPixelFormat::AV_PIX_FMT_YUV420P as i32;
+        f.width = i32::try_from(width).map_err(|_| AvError::NO_MEMORY)?;
+        f.height = i32::try_from(height).map_err(|_| AvError::NO_MEMORY)?;
+        // SAFETY: valid frame; the buffers are allocated for exactly the fields set above.
+        AvError::check(unsafe { sys::av_frame_get_buffer(frame.0, 0) })?;
+        for (plane, (columns, rows)) in
+            [(0, (width, height)), (1, half(width, height)), (2, half(width, height))]
+        {
+            for row in 0..rows {
+                for (column, byte) in (0..columns).zip(frame.row_mut(plane, row, columns)) {
+                    *byte = sample(plane, column, row);
+                }
+            }
+        }
+        Ok(frame)
+    }
+
+    /// A row of a picture that has just been made.
+    fn row_mut(&mut self, plane: usize, row: u32, columns: u32) -> &mut [u8] {
+        let f = self.get_mut();
+        let (Some(data), Some(stride)) = (f.data.get(plane), f.linesize.get(plane)) else { return &mut [] };
+        let stride = usize::try_from(*stride).unwrap_or(0);
+        if data.is_null() || stride < columns as usize {
+            return &mut [];
+        }
+        // SAFETY: called by `planar_420` alone, with rows and columns of the planes that it has allocated.
+        unsafe { std::slice::from_raw_parts_mut(data.add(row as usize * stride), columns as usize) }
+    }
+
+    /// Its samples use the range of television.
+    pub fn set_television_range(&mut self) {
+        self.get_mut().color_range = sys::AVColorRange::AVCOL_RANGE_MPEG;
+    }
+
     /// The bytes of an 8-bit picture plane, row by row without padding, as (width, rows of bytes).
     /// For tests and checks; `None` for planes that are not there.
     pub fn plane_rows(&self, plane: usize, width: usize, rows: usize) -> Option<Vec<u8>> {
@@ -200,6 +244,11 @@ impl Frame {
     }
 }
 
+/// Of chroma planes.
+fn half(width: u32, height: u32) -> (u32, u32) {
+    (width.div_ceil(2), height.div_ceil(2))
+}
+
 /// The properties that a filter graph is built for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
@@ -208,6 +257,8 @@ pub struct Shape {
     format: i32,
     sample_rate: i32,
     channels: i32,
+    /// Which room on a device.
+    surfaces: usize,
 }
 
 impl Drop for Frame {

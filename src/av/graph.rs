@@ -1,5 +1,6 @@
 //! A filter graph with one source and one sink.
 
+use super::device::Device;
 use super::error::{AvError, Received};
 use super::frame::{Frame, Shape};
 use super::sys;
@@ -30,6 +31,18 @@ impl Graph {
         description: &str,
         threads: u32,
     ) -> Result<Self, AvError> {
+        Self::video_on(None, like, (time_base, sar), description, threads)
+    }
+
+    /// The same with a device for filters that bring pictures to one (`hwupload`). Pictures that lie on a
+    /// device already bring theirs with them.
+    pub fn video_on(
+        device: Option<&Device>,
+        like: &Frame,
+        (time_base, sar): (Rational, Rational),
+        description: &str,
+        threads: u32,
+    ) -> Result<Self, AvError> {
         let f = like.get();
         let mut arguments = format!(
             "video_size={}x{}:pix_fmt={}:time_base={time_base}:pixel_aspect={}/{}",
@@ -43,7 +56,9 @@ impl Graph {
         if sys::LIBAVFILTER_VERSION_MAJOR >= 10 {
             arguments += &format!(":colorspace={}:range={}", f.colorspace as u32, f.color_range as u32);
         }
-        Self::build(like.shape(), c"buffer", &arguments, c"buffersink", description, threads)
+        let ends =
+            Ends { source: (c"buffer", &arguments), sink: c"buffersink", surfaces: f.hw_frames_ctx, device };
+        Self::build(like.shape(), &ends, description, threads)
     }
 
     /// A graph for sound like `like`.
@@ -61,17 +76,16 @@ impl Graph {
         };
         let arguments =
             format!("time_base=1/{rate}:sample_rate={rate}:sample_fmt={format}:channel_layout={layout}");
-        Self::build(like.shape(), c"abuffer", &arguments, c"abuffersink", description, 1)
+        let ends = Ends {
+            source: (c"abuffer", &arguments),
+            sink: c"abuffersink",
+            surfaces: ptr::null_mut(),
+            device: None,
+        };
+        Self::build(like.shape(), &ends, description, 1)
     }
 
-    fn build(
-        shape: Shape,
-        source: &CStr,
-        arguments: &str,
-        sink: &CStr,
-        description: &str,
-        threads: u32,
-    ) -> Result<Self, AvError> {
+    fn build(shape: Shape, ends: &Ends<'_>, description: &str, threads: u32) -> Result<Self, AvError> {
         // Owned by self from here on, so every early return frees it.
         let mut this = Self {
             // SAFETY: plain allocation; null is handled below.
@@ -86,9 +100,13 @@ impl Graph {
         // SAFETY: the graph is valid; filters are made before they are linked.
         unsafe {
             (*this.graph).nb_threads = i32::try_from(threads).unwrap_or(1);
-            this.source = create(this.graph, source, c"in", arguments)?;
-            this.sink = create(this.graph, sink, c"out", "")?;
+            let (source, arguments) = ends.source;
+            this.source = create(this.graph, source, c"in", arguments, ends.surfaces)?;
+            this.sink = create(this.graph, ends.sink, c"out", "", ptr::null_mut())?;
             this.link(description)?;
+            if let Some(device) = ends.device {
+                this.give_device(device)?;
+            }
             AvError::check(sys::avfilter_graph_config(this.graph, ptr::null_mut()))?;
         }
         Ok(this)
@@ -124,6 +142,19 @@ impl Graph {
         }
     }
 
+    /// # Safety
+    /// The graph has to be valid and not configured yet.
+    unsafe fn give_device(&mut self, device: &Device) -> Result<(), AvError> {
+        // SAFETY: the caller's promise; each filter frees its reference with itself.
+        unsafe {
+            let graph = &*self.graph;
+            for n in 0..usize::try_from(graph.nb_filters).unwrap_or(0) {
+                (**graph.filters.add(n)).hw_device_ctx = device.give()?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the graph was made for frames like this one.
     pub fn fits(&self, frame: &Frame) -> bool {
         self.shape == frame.shape()
@@ -154,32 +185,64 @@ impl Drop for Graph {
     }
 }
 
+/// Where a graph begins and ends.
+struct Ends<'a> {
+    /// The filter that takes frames in, and its arguments.
+    source: (&'a CStr, &'a str),
+    sink: &'a CStr,
+    /// Where the pictures lie that come in; null for memory.
+    surfaces: *mut sys::AVBufferRef,
+    /// For filters that bring pictures to it.
+    device: Option<&'a Device>,
+}
+
 /// # Safety
-/// `graph` has to be valid.
+/// `graph` has to be valid, and `surfaces` null or valid and for a source of pictures.
 unsafe fn create(
     graph: *mut sys::AVFilterGraph,
     filter: &CStr,
     name: &CStr,
     arguments: &str,
+    surfaces: *mut sys::AVBufferRef,
 ) -> Result<*mut sys::AVFilterContext, AvError> {
     let arguments = CString::new(arguments).map_err(|_| AvError(sys::AVERROR(libc::EINVAL)))?;
-    let mut context = ptr::null_mut();
-    // SAFETY: the caller's promise; the filter is static, and null is handled by libav as an error.
+    // SAFETY: the caller's promise; the filter is static, null is handled, and the graph frees the context.
     unsafe {
         let filter = sys::avfilter_get_by_name(filter.as_ptr());
         if filter.is_null() {
             return Err(AvError(sys::AVERROR_FILTER_NOT_FOUND));
         }
-        AvError::check(sys::avfilter_graph_create_filter(
-            &mut context,
-            filter,
-            name.as_ptr(),
-            arguments.as_ptr(),
-            ptr::null_mut(),
-            graph,
-        ))?;
+        let context = sys::avfilter_graph_alloc_filter(graph, filter, name.as_ptr());
+        if context.is_null() {
+            return Err(AvError::NO_MEMORY);
+        }
+        if !surfaces.is_null() {
+            set_surfaces(context, surfaces)?;
+        }
+        AvError::check(sys::avfilter_init_str(context, arguments.as_ptr()))?;
+        Ok(context)
     }
-    Ok(context)
+}
+
+/// A source whose pictures lie on a device has to know in which room, before it is initialised.
+///
+/// # Safety
+/// Both have to be valid.
+unsafe fn set_surfaces(
+    source: *mut sys::AVFilterContext,
+    surfaces: *mut sys::AVBufferRef,
+) -> Result<(), AvError> {
+    // SAFETY: the caller's promise; libav takes a reference of its own, and the parameters are freed here.
+    unsafe {
+        let parameters = sys::av_buffersrc_parameters_alloc();
+        if parameters.is_null() {
+            return Err(AvError::NO_MEMORY);
+        }
+        (*parameters).hw_frames_ctx = surfaces;
+        let code = sys::av_buffersrc_parameters_set(source, parameters);
+        sys::av_free(parameters.cast());
+        AvError::check(code).map(|_| ())
+    }
 }
 
 /// The name of the usual layout for so many channels.

@@ -8,8 +8,22 @@ use super::sys::shim;
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
+
+/// Lines kept by those who want all, for each run.
+const ALL_LINES: usize = 2000;
+/// Whether anybody does.
+static KEEPS_ALL: AtomicBool = AtomicBool::new(false);
+
+/// Has libav say more, and every run keep all of it ([`RunLog::all_lines`]): for a process that is there to
+/// find out why something does not work.
+pub fn keep_more() {
+    install();
+    KEEPS_ALL.store(true, Ordering::Relaxed);
+    // SAFETY: as in `install`.
+    unsafe { shim::sprocket_log_install(Some(on_line), super::sys::AV_LOG_VERBOSE) }
+}
 
 /// Lines kept for each run.
 const KEPT_LINES: usize = 12;
@@ -26,6 +40,8 @@ thread_local! {
 struct Shared {
     span: tracing::Span,
     lines: Mutex<VecDeque<String>>,
+    /// Every line, where somebody wants them.
+    all: Mutex<Vec<String>>,
 }
 
 /// The log of one run: pass it to whatever opens libav contexts. Clones share the lines.
@@ -54,7 +70,11 @@ impl RunLog {
     fn of(tag: Option<u32>) -> Self {
         install();
         let id = NEXT_RUN.fetch_add(1, Ordering::Relaxed);
-        let shared = Arc::new(Shared { span: tracing::Span::current(), lines: Mutex::default() });
+        let shared = Arc::new(Shared {
+            span: tracing::Span::current(),
+            lines: Mutex::default(),
+            all: Mutex::default(),
+        });
         with_runs(|runs| runs.insert(id, shared.clone()));
         Self(Arc::new(Handle { id, tag, shared }))
     }
@@ -73,6 +93,11 @@ impl RunLog {
     /// The last grave lines, oldest first.
     pub fn last_lines(&self) -> Vec<String> {
         self.0.shared.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// All lines, oldest first, where [`keep_more`] was called.
+    pub fn all_lines(&self) -> Vec<String> {
+        self.0.shared.all.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What to store in the `opaque` of a context. A number, never followed as a pointer.
@@ -118,6 +143,12 @@ unsafe extern "C" fn on_line(
     let id = if owner.is_null() { CURRENT.get() } else { owner.addr() };
     let run = with_runs(|runs| runs.get(&id).cloned());
     if let Some(run) = &run {
+        if KEEPS_ALL.load(Ordering::Relaxed) {
+            let mut all = run.all.lock().unwrap_or_else(PoisonError::into_inner);
+            if all.len() < ALL_LINES {
+                all.push(format!("{component}: {line}"));
+            }
+        }
         if level <= super::sys::AV_LOG_WARNING {
             let mut lines = run.lines.lock().unwrap_or_else(PoisonError::into_inner);
             if lines.len() == KEPT_LINES {

@@ -13,6 +13,7 @@
 
 pub mod crash;
 pub mod decoder;
+pub mod device;
 pub mod encoder;
 pub mod error;
 pub mod frame;

@@ -79,6 +79,14 @@ impl Packet {
         known(self.get().pts)
     }
 
+    /// A second packet on the same bytes.
+    pub fn share(&self) -> Result<Self, AvError> {
+        let mut other = Self::new()?;
+        // SAFETY: both packets are valid, and the new one is empty.
+        AvError::check(unsafe { sys::av_packet_ref(other.as_mut_ptr(), self.as_ptr()) })?;
+        Ok(other)
+    }
+
     /// Decode time in the stream's ticks.
     pub fn dts(&self) -> Option<i64> {
         known(self.get().dts)

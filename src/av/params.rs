@@ -23,6 +23,14 @@ impl Parameters {
         if p.is_null() { Err(AvError::NO_MEMORY) } else { Ok(Self(p)) }
     }
 
+    /// A copy.
+    pub fn share(&self) -> Result<Self, AvError> {
+        let copy = Self::new()?;
+        // SAFETY: both valid.
+        AvError::check(unsafe { sys::avcodec_parameters_copy(copy.0, self.0) })?;
+        Ok(copy)
+    }
+
     /// The parameters that a libav muxer needs for a video track of ours.
     pub fn for_video(track: &VideoTrack) -> Result<Self, AvError> {
         let id = match track.codec {

@@ -1,6 +1,7 @@
 //! What the linked libav has: versions, encoders, filters.
 
 use super::sys;
+use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::sync::OnceLock;
@@ -31,6 +32,105 @@ pub(super) fn find_encoder(name: &str) -> Option<*const sys::AVCodec> {
     let codec = unsafe { sys::avcodec_find_encoder_by_name(name.as_ptr()) };
     (!codec.is_null()).then_some(codec)
 }
+
+/// libav's number of a pixel format, by its name.
+pub(super) fn pixel_format(name: &str) -> Option<sys::AVPixelFormat> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: a look-up by a terminated string.
+    let format = unsafe { sys::av_get_pix_fmt(name.as_ptr()) };
+    (format != sys::AVPixelFormat::AV_PIX_FMT_NONE).then_some(format)
+}
+
+/// A codec of pictures that is linked in, as libav describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Linked {
+    /// Its own name: `h264_vaapi`.
+    pub name: String,
+    /// The format: `h264`.
+    pub codec: String,
+    /// It encodes; else it decodes.
+    pub encodes: bool,
+    /// The types of devices that it can decode on, by libav's names.
+    pub devices: Vec<String>,
+}
+
+/// Every codec of pictures that is linked in (and not masked). That one is linked says nothing of whether
+/// it works here.
+pub fn linked_codecs() -> Vec<Linked> {
+    let mut found = Vec::new();
+    let mut at = std::ptr::null_mut();
+    loop {
+        // SAFETY: iterates over static data.
+        let codec = unsafe { sys::av_codec_iterate(&mut at) };
+        if codec.is_null() {
+            return found;
+        }
+        // SAFETY: static data with terminated strings.
+        let linked = unsafe { describe(codec) };
+        found.extend(linked.filter(|linked| !masked().contains(&linked.name)));
+    }
+}
+
+/// # Safety
+/// `codec` has to be one of libav's.
+unsafe fn describe(codec: *const sys::AVCodec) -> Option<Linked> {
+    // SAFETY: the caller's promise; names are static and terminated.
+    unsafe {
+        if (*codec).type_ != sys::AVMediaType::AVMEDIA_TYPE_VIDEO {
+            return None;
+        }
+        let name = CStr::from_ptr((*codec).name).to_string_lossy().into_owned();
+        let format = CStr::from_ptr(sys::avcodec_get_name((*codec).id)).to_string_lossy().into_owned();
+        let encodes = sys::av_codec_is_encoder(codec) != 0;
+        Some(Linked { name, codec: format, encodes, devices: devices_of(codec) })
+    }
+}
+
+/// The devices that a decoder can be given.
+///
+/// # Safety
+/// `codec` has to be one of libav's.
+unsafe fn devices_of(codec: *const sys::AVCodec) -> Vec<String> {
+    // SAFETY: the caller's promise; names are static and terminated, or null.
+    let name = |kind| unsafe {
+        let name = sys::av_hwdevice_get_type_name(kind);
+        (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { device_types(codec) }.filter_map(name).collect()
+}
+
+/// # Safety
+/// `codec` has to be one of libav's.
+unsafe fn device_types(codec: *const sys::AVCodec) -> impl Iterator<Item = sys::AVHWDeviceType> {
+    // SAFETY: the caller's promise; null ends the list, and what it points to is static.
+    let configs = (0..).map_while(move |index| unsafe { sys::avcodec_get_hw_config(codec, index).as_ref() });
+    configs.filter(|config| config.methods & METHOD_DEVICE != 0).map(|config| config.device_type)
+}
+
+/// The decoder of that format that can decode on a device of that type.
+pub(super) fn decoder_on(
+    codec_id: sys::AVCodecID,
+    device: sys::AVHWDeviceType,
+) -> Option<*const sys::AVCodec> {
+    let mut at = std::ptr::null_mut();
+    loop {
+        // SAFETY: iterates over static data.
+        unsafe {
+            let codec = sys::av_codec_iterate(&mut at);
+            if codec.is_null() {
+                return None;
+            }
+            let decodes = (*codec).id == codec_id && sys::av_codec_is_decoder(codec) != 0;
+            if decodes && device_types(codec).any(|kind| kind == device) {
+                return Some(codec);
+            }
+        }
+    }
+}
+
+/// The decoder is given the device and does the rest itself.
+const METHOD_DEVICE: i32 = sys::AV_CODEC_HW_CONFIG_METHOD_HW_DEVICE_CTX as i32;
 
 /// Whether the linked libav has this filter.
 pub fn has_filter(name: &str) -> bool {

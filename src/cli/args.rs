@@ -6,6 +6,7 @@
 
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::base::time::Rational;
+use crate::model::document::HardwareUse;
 use crate::model::job::{AudioChoice, Format, RateWish, RenditionWish, SegmentType, VideoChoice, Wish};
 use crate::model::source::SourceFacts;
 use crate::model::track::{AudioCodec, VideoCodec};
@@ -156,13 +157,8 @@ impl TranscodeArgs {
     /// Refuses what can be refused before the source is opened.
     ///
     /// # Errors
-    /// `no_hardware` for `--hardware require`, `bad_request` for words that contradict each other.
+    /// `bad_request` for words that contradict each other.
     pub fn check(&self) -> Result<()> {
-        if self.hardware == HardwareWord::Require {
-            let message = "--hardware require: this version has no hardware encoders";
-            return Err(Error::new(ErrorKind::Unsupported, "no_hardware", Stage::Plan, message)
-                .hint("leave it out to encode in software"));
-        }
         let format = self.format_word();
         if format != FormatWord::Hls && self.segment_type.is_some() {
             return Err(bad_request("--segment-type goes with HLS only"));
@@ -171,6 +167,15 @@ impl TranscodeArgs {
             return Err(bad_request("HLS output is a folder with playlists and segments: name the folder"));
         }
         Ok(())
+    }
+
+    /// Whether devices may be used.
+    pub fn hardware(&self) -> HardwareUse {
+        match self.hardware {
+            HardwareWord::Auto => HardwareUse::Auto,
+            HardwareWord::Forbid => HardwareUse::Forbid,
+            HardwareWord::Require => HardwareUse::Require,
+        }
     }
 
     /// What is asked for, of a source with these facts.

@@ -16,6 +16,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+mod hardware;
 mod machine;
 mod mounts;
 mod network;

@@ -17,6 +17,7 @@ pub mod check;
 pub mod config;
 pub mod doctor;
 pub mod inspect;
+pub mod probe;
 pub mod progress;
 pub mod serve;
 mod signals;
@@ -63,6 +64,21 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Try every encoder and decoder of every device, and say what works and why the rest does not
+    Probe {
+        /// The configuration file [default: $SPROCKET_CONFIG, ./sprocket.yaml, /etc/sprocket/sprocket.yaml]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// As JSON on stdout
+        #[arg(long)]
+        json: bool,
+    },
+    /// One trial of the prober, in a process of its own
+    #[command(hide = true, name = crate::hardware::child::WORD)]
+    HardwareTrial {
+        /// What to try
+        order: String,
+    },
     /// Print the effective configuration, and for each value where it came from
     Config {
         /// The configuration file [default: $SPROCKET_CONFIG, ./sprocket.yaml, /etc/sprocket/sprocket.yaml]
@@ -96,6 +112,10 @@ fn dispatch(command: Command) -> Result<()> {
     if let Command::Serve { config } = &command {
         return serve::run(config.as_deref());
     }
+    // A driver may do anything to this process, and its parent ends it.
+    if let Command::HardwareTrial { order } = &command {
+        return probe::trial(order);
+    }
     start_logging();
     let cancel = Cancel::new();
     signals::cancel_on_signals(&cancel)?;
@@ -105,7 +125,9 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Check(args) => check::run(&args, &cancel),
         Command::Config { config } => config::run(config.as_deref()),
         Command::Doctor { config } => doctor::run(config.as_deref(), &cancel),
+        Command::Probe { config, json } => probe::run(config.as_deref(), json),
         Command::Serve { config } => serve::run(config.as_deref()),
+        Command::HardwareTrial { order } => probe::trial(&order),
     }
 }
 

@@ -4,16 +4,19 @@
 //! nothing on the disk; on stderr what a person should know.
 
 use super::args::{ProgressWord, TranscodeArgs};
+use super::config::load;
 use super::progress::{Display, clock};
 use super::say;
 use crate::av::log::RunLog;
 use crate::base::cancel::Cancel;
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
+use crate::hardware::inventory::Inventory;
 use crate::media::demux::OPEN_LIMIT;
 use crate::media::plan::{Machine, Plan};
 use crate::media::progress::Progress;
+use crate::model::document::HardwareUse;
 use crate::store::claim::Identity;
-use crate::work::transcode::{Follower, Handles, Made, Order, transcode};
+use crate::work::transcode::{Devices, Follower, Handles, Made, Order, transcode};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,6 +50,10 @@ impl Follower for Person {
         plan.warnings.iter().for_each(|warning| warn(warning));
     }
 
+    fn fell_back(&self, _plan: &Plan, because: &Error) {
+        warn(&format!("software goes on in place of the device: {because}"));
+    }
+
     fn publishing(&self, _identity: Option<Identity>) -> Result<()> {
         Ok(())
     }
@@ -58,6 +65,7 @@ impl Follower for Person {
 
 fn make(args: &TranscodeArgs, cancel: &Cancel, progress: &Arc<Progress>) -> Result<Made> {
     args.check()?;
+    let inventory = inventory(args.hardware());
     let order = Order {
         input: &args.input,
         output: &args.output,
@@ -66,8 +74,23 @@ fn make(args: &TranscodeArgs, cancel: &Cancel, progress: &Arc<Progress>) -> Resu
         machine: Machine::here(),
         open_limit: OPEN_LIMIT,
         job: None,
+        devices: Devices { inventory: &inventory, wish: args.hardware(), may_fall_back: true },
     };
     transcode(&order, &Handles { cancel, progress, log: &RunLog::new() }, &Person)
+}
+
+/// The devices, if there is any sign of one: looking at them takes seconds.
+fn inventory(wish: HardwareUse) -> Inventory {
+    // Which devices may be touched is the only thing that a transcode takes from there.
+    let hardware = load(None).map(|loaded| loaded.settings.hardware);
+    match hardware {
+        Ok(hardware) if wish != HardwareUse::Forbid => Inventory::for_command(&hardware),
+        Err(e) if wish != HardwareUse::Forbid => {
+            warn(&format!("the configuration cannot be read, and no device is used: {e}"));
+            Inventory::default()
+        }
+        _ => Inventory::default(),
+    }
 }
 
 fn warn(warning: &str) {

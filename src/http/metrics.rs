@@ -19,6 +19,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
+use serde_json::Value;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -96,6 +97,7 @@ pub(super) fn text(
     about_streams(&mut page, streams);
     about_node(&mut page, node);
     about_machine(&mut page, node);
+    about_devices(&mut page, &node.capabilities);
     if let Some(link) = link {
         about_orchestrator(&mut page, link);
     }
@@ -190,6 +192,33 @@ fn about_machine(page: &mut Page, node: &NodeDescription) {
     page.gauges("disk_bytes", "Size of the file system, by root or output", "place", total);
     let answering = disks().map(|disk| (disk.name.clone(), f64::from(u8::from(disk.answering)))).collect();
     page.gauges("disk_answering", "1 where the file system answers", "place", answering);
+}
+
+/// One series for each codec on each device; none while the devices are being looked at.
+fn about_devices(page: &mut Page, capabilities: &Value) {
+    let hardware = &capabilities["hardware"];
+    let list = |of: &Value| of.as_array().cloned().unwrap_or_default();
+    let word = |of: &Value| of.as_str().unwrap_or("unknown").to_owned();
+    let proven = |of: &Value| i64::from(of["state"] == "proven");
+    let family = Family::<Vec<(&'static str, String)>, Gauge>::default();
+    let devices = Family::<Vec<(&'static str, String)>, Gauge>::default();
+    for device in list(&hardware["report"]["devices"]) {
+        let kind = word(&device["kind"]);
+        let rests = list(&hardware["demoted"]).iter().any(|demoted| demoted["kind"] == device["kind"]);
+        let usable = if rests { 0 } else { proven(&device["verdict"]) };
+        devices.get_or_create(&vec![("device", kind.clone())]).set(usable);
+        for codec in list(&device["codecs"]) {
+            let labels = vec![
+                ("device", kind.clone()),
+                ("codec", word(&codec["name"])),
+                ("direction", word(&codec["direction"])),
+                ("bit_depth", codec["bit_depth"].to_string()),
+            ];
+            family.get_or_create(&labels).set(proven(&codec["verdict"]));
+        }
+    }
+    page.add("device_usable", "1 for a device that works and has not failed lately", devices);
+    page.add("device_codec_proven", "1 for a codec on a device that was seen to work", family);
 }
 
 fn about_orchestrator(page: &mut Page, link: &Link) {

@@ -4,8 +4,9 @@
 //! Must not live here: what is done with them.
 
 use super::decode::Codec;
+use super::engine::{DeviceFilter, PictureDecoder, PictureEncoder};
 use super::index::framing;
-use super::plan::{AudioPlan, Plan, VideoPlan};
+use super::plan::{AudioPlan, OnDevice, Plan, Rendition, VideoPlan};
 use super::tracks;
 use super::warm::Lent;
 use crate::av::decoder::Decoder;
@@ -14,7 +15,8 @@ use crate::av::input::Stream;
 use crate::av::log::RunLog;
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::base::priority::stand_behind;
-use crate::container::nal::NalFormat;
+use crate::container::nal::{NalFormat, parse_config};
+use crate::hardware::codec::Station;
 use crate::model::track::VideoCodec;
 use std::thread;
 
@@ -23,10 +25,26 @@ const BEHIND: i32 = 5;
 
 /// Everything that has to open before a thread starts: so that what cannot work says so at once.
 pub struct Codecs {
+    /// Of the picture, when it is not copied.
     pub video_decoder: Option<Codec>,
-    pub video_encoders: Vec<Encoder>,
+    /// Of the renditions, with what a device does before them.
+    pub video_encoders: Vec<Works>,
+    /// Of the sound, when it is not copied.
     pub audio: Option<(Decoder, Encoder)>,
+    /// What the source's streams are to the stages.
     pub source: tracks::SourceTracks,
+}
+
+/// What makes the pictures of one rendition.
+pub struct Works {
+    /// The encoder.
+    pub encoder: PictureEncoder,
+    /// Filters on a device before it.
+    pub filter: Option<DeviceFilter>,
+    /// Its pictures are reordered by so many at least, as far as their times say.
+    pub least_reorder: u32,
+    /// Parameter sets of the encoder that may have to go on.
+    pub stand_in_sets: Option<Vec<u8>>,
 }
 
 impl Codecs {
@@ -36,9 +54,13 @@ impl Codecs {
             input.get().ok_or_else(|| Error::internal(Stage::Open, "an input that was lent is gone"))?;
         let source = tracks::describe(plan, input)?;
         let streams = input.streams();
+        let station = plan.device.as_ref().map(|on| Station::open(on.kind, on.node.as_deref(), log));
+        let station = station.transpose()?;
         let decoders = || {
             let video = match &plan.video {
-                Some(video) if !video.copy => Some(open_picture(plan, video, streams, log)?),
+                Some(video) if !video.copy => {
+                    Some(open_picture(plan, video, (streams, station.as_ref()), log)?)
+                }
                 _ => None,
             };
             let audio = match &plan.audio {
@@ -50,8 +72,9 @@ impl Codecs {
             Ok((video, audio))
         };
         let encoders = || {
-            let settings = plan.renditions.iter().filter_map(|r| r.encode.as_ref());
-            settings.map(|s| open_video(s, log)).collect::<Result<Vec<_>>>()
+            let made = plan.renditions.iter().filter(|rendition| rendition.encode.is_some());
+            let open = |rendition| open_encoder(plan.device.as_ref(), rendition, station.as_ref(), log);
+            made.map(open).collect::<Result<Vec<_>>>()
         };
         let (decoders, encoders) = beside(log, decoders, encoders)?;
         let ((video_decoder, audio), video_encoders) = (decoders?, encoders?);
@@ -93,20 +116,62 @@ fn open_decoder(streams: &[Stream], stream: usize, threads: u32, log: &RunLog) -
     opened.ok_or_else(|| Error::internal(Stage::Decode, "a decoder that was there is gone"))
 }
 
-fn open_picture(plan: &Plan, video: &VideoPlan, streams: &[Stream], log: &RunLog) -> Result<Codec> {
+fn open_picture(
+    plan: &Plan,
+    video: &VideoPlan,
+    (streams, station): (&[Stream], Option<&Station>),
+    log: &RunLog,
+) -> Result<Codec> {
     let gone = || Error::internal(Stage::Open, "a stream is gone");
     let stream = streams.get(video.stream).ok_or_else(gone)?;
+    let there = station.filter(|_| plan.device.as_ref().is_some_and(|on| on.decodes));
+    let there = there.map(|station| station.decoder(&stream.params, stream.time_base)).transpose()?;
     Ok(Codec {
-        decoder: open_decoder(streams, video.stream, video.decoder_threads, log)?,
+        decoder: match there.flatten() {
+            Some(decoder) => PictureDecoder::There(decoder),
+            None => PictureDecoder::Here(open_decoder(streams, video.stream, video.decoder_threads, log)?),
+        },
         time_base: stream.time_base,
         framing: framing_of(plan, stream),
     })
+}
+
+/// An encoder where the plan wants it, and the filters on a device that stand before it.
+fn open_encoder(
+    device: Option<&OnDevice>,
+    rendition: &Rendition,
+    station: Option<&Station>,
+    log: &RunLog,
+) -> Result<Works> {
+    let settings =
+        rendition.encode.as_ref().ok_or_else(|| Error::internal(Stage::Plan, "nothing to encode"))?;
+    let here = || Ok(PictureEncoder::Here(open_video(settings, log)?, settings.encoder.clone()));
+    let (Some(on), Some(station)) = (device, station) else {
+        return Ok(Works { encoder: here()?, filter: None, least_reorder: 0, stand_in_sets: None });
+    };
+    let encoder = if on.encodes { PictureEncoder::There(station.encoder(settings)) } else { here()? };
+    let graphs = on.needs_filters().then(|| station.graphs()).transpose()?;
+    let filter = graphs.map(|graphs| DeviceFilter { graphs, on: on.clone() });
+    // Opened to be asked: where it has to stand in, its times follow on those of the device.
+    let stand_in = rendition.stand_in.as_ref().map(|stand_in| open_video(stand_in, log)).transpose()?;
+    let least_reorder = stand_in.as_ref().map_or(0, Encoder::reorder_frames);
+    let sets = stand_in.map(|encoder| encoder.parameters()).transpose();
+    let sets = sets.map_err(|e| e.at(Stage::Encode, "cannot ask the encoder that stands in"))?;
+    let stand_in_sets = sets.map(|params| params.extradata().to_vec());
+    Ok(Works { encoder, filter, least_reorder, stand_in_sets })
 }
 
 /// How the packets of the picture are framed, as the source's streams tell.
 fn framing_of(plan: &Plan, stream: &Stream) -> Option<(VideoCodec, NalFormat)> {
     let facts = plan.facts.video.as_ref()?;
     framing(&facts.codec, stream.params.extradata())
+}
+
+/// The level of H.264 that an encoder gives itself; `None` where it does not say or does not open.
+pub fn level_of(settings: &VideoSettings, log: &RunLog) -> Option<u8> {
+    let params = open_video(settings, log).ok()?.parameters().ok()?;
+    let sets = parse_config(VideoCodec::H264, params.extradata()).ok()?;
+    sets.sps.first()?.get(3).copied()
 }
 
 pub(super) fn open_video(settings: &VideoSettings, log: &RunLog) -> Result<Encoder> {

@@ -3,11 +3,11 @@
 //! Decoded once however many renditions there are. Damage in the source is counted and passed; only
 //! a source that yields no picture at all is an error.
 
+use super::engine::PictureDecoder;
 use super::items::{Coded, DataEnd, Raw};
 use super::plan::Plan;
 use super::progress::Progress;
 use super::retime::Retimer;
-use crate::av::decoder::Decoder;
 use crate::av::{AvError, Frame, Packet, Received};
 use crate::base::cancel::{QueueRx, QueueTx, Sent};
 use crate::base::error::{Error, ErrorKind, Result, Stage};
@@ -24,7 +24,7 @@ const MAX_BEYOND_END_S: i64 = 30;
 /// What the stage decodes with.
 pub struct Codec {
     /// Open.
-    pub decoder: Decoder,
+    pub decoder: PictureDecoder,
     /// Seconds each tick of the packets.
     pub time_base: Rational,
     /// How the packets are made of NAL units, where they are.
@@ -34,7 +34,7 @@ pub struct Codec {
 /// The stage.
 pub struct Decode<'a> {
     plan: &'a Plan,
-    decoder: Decoder,
+    decoder: PictureDecoder,
     time_base: Rational,
     framing: Option<(VideoCodec, NalFormat)>,
     input: QueueRx<Coded>,
@@ -80,7 +80,7 @@ impl<'a> Decode<'a> {
             match self.input.recv()? {
                 Some(Coded::Passing(packet)) if self.is_disposable(&packet) => {}
                 Some(coded @ (Coded::Packet(_) | Coded::Passing(_))) => {
-                    self.decoder.skip_unreferenced(matches!(coded, Coded::Passing(_)));
+                    self.decoder.skip_unreferenced(matches!(coded, Coded::Passing(_)))?;
                     let (Coded::Packet(packet) | Coded::Passing(packet)) = coded else { continue };
                     self.decode(Some(&packet))?;
                     if self.is_done() {
@@ -109,7 +109,7 @@ impl<'a> Decode<'a> {
 
     fn decode(&mut self, packet: Option<&Packet>) -> Result<()> {
         loop {
-            match self.decoder.send(packet) {
+            match self.decoder.send(packet)? {
                 Ok(Received::NeedsInput) => self.take_frames()?,
                 Ok(_) => break,
                 Err(AvError::NO_MEMORY) => return Err(AvError::NO_MEMORY.at(Stage::Decode, "cannot decode")),
@@ -128,7 +128,7 @@ impl<'a> Decode<'a> {
     fn take_frames(&mut self) -> Result<()> {
         while !self.is_done() {
             let mut frame = Frame::new().map_err(|e| e.at(Stage::Decode, "cannot decode"))?;
-            match self.decoder.receive(&mut frame) {
+            match self.decoder.receive(&mut frame)? {
                 Ok(Received::Item) => self.place(frame)?,
                 Ok(_) => return Ok(()),
                 Err(AvError::NO_MEMORY) => return Err(AvError::NO_MEMORY.at(Stage::Decode, "cannot decode")),

@@ -44,8 +44,9 @@ pub fn describe(plan: &Plan, pool: &Pool, cancel: &Cancel, log: &RunLog) -> Resu
             Some(settings) => {
                 let encoder = open_video(settings, log)?;
                 let codec = tracks::codec_of(&settings.encoder);
-                let described = encode::track_of(settings, codec, &encoder, encoder.reorder_frames());
-                Some(described.map_err(|e| e.at(Stage::Encode, "cannot describe the picture"))?)
+                let params = encoder.parameters();
+                let params = params.map_err(|e| e.at(Stage::Encode, "cannot describe the picture"))?;
+                Some(encode::track_of(settings, codec, &params, encoder.reorder_frames()))
             }
             None => copied.video.clone(),
         };

@@ -5,9 +5,11 @@
 //! same times whichever run made it. What the encoder was told is checked, not believed: one packet
 //! for each picture, and an IDR picture wherever a segment begins.
 
+use super::both_sets::BothSets;
+use super::engine::PictureEncoder;
 use super::items::{MuxItem, Scaled};
-use crate::av::encoder::{Encoder, VideoSettings};
-use crate::av::{AvError, Packet, Received};
+use crate::av::encoder::VideoSettings;
+use crate::av::{AvError, Packet, Parameters, Received};
 use crate::base::cancel::{QueueRx, QueueTx, Sent};
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::base::time::Rational;
@@ -20,7 +22,8 @@ pub struct Encode<'a> {
     codec: VideoCodec,
     /// First slot of the window and one past its last; pictures outside only lead in and out.
     window: (u64, Option<u64>),
-    encoder: Encoder,
+    encoder: PictureEncoder,
+    beside: Beside,
     input: QueueRx<Scaled>,
     output: QueueTx<MuxItem>,
     clock: Option<Clock>,
@@ -30,6 +33,17 @@ pub struct Encode<'a> {
     /// Packets of any kind, and those of the window.
     received: u64,
     emitted: u64,
+}
+
+/// What an encoder has to know of the one that goes on where it fails, or went on before.
+#[derive(Debug, Default)]
+pub struct Beside {
+    /// Pictures are reordered by so many at least, as far as their times say.
+    pub least_reorder: u32,
+    /// What the init segment of both says.
+    pub both_sets: Option<BothSets>,
+    /// Parameter sets of the one that may have to go on.
+    pub sets: Option<Vec<u8>>,
 }
 
 /// Where on the grid the packets stand.
@@ -42,12 +56,12 @@ struct Clock {
 }
 
 impl<'a> Encode<'a> {
-    /// A stage around an open encoder.
+    /// A stage around an open encoder, whose pictures' times say that it reorders by so many at least.
     pub fn new(
         settings: &'a VideoSettings,
         codec: VideoCodec,
         window: (u64, Option<u64>),
-        encoder: Encoder,
+        (encoder, beside): (PictureEncoder, Beside),
         input: QueueRx<Scaled>,
         output: QueueTx<MuxItem>,
     ) -> Self {
@@ -56,6 +70,7 @@ impl<'a> Encode<'a> {
             codec,
             window,
             encoder,
+            beside,
             input,
             output,
             clock: None,
@@ -110,7 +125,7 @@ impl<'a> Encode<'a> {
 
     fn encode(&mut self, frame: Option<&crate::av::Frame>) -> Result<Sent> {
         loop {
-            match self.encoder.send(frame).map_err(|e| self.failed(e))? {
+            match self.encoder.send(frame)? {
                 Received::NeedsInput => {
                     if self.take_packets()? == Sent::ConsumerGone {
                         return Ok(Sent::ConsumerGone);
@@ -124,7 +139,7 @@ impl<'a> Encode<'a> {
     fn take_packets(&mut self) -> Result<Sent> {
         loop {
             let mut packet = Packet::new().map_err(|e| self.failed(e))?;
-            match self.encoder.receive(&mut packet).map_err(|e| self.failed(e))? {
+            match self.encoder.receive(&mut packet)? {
                 Received::Item => {
                     if self.emit(packet)? == Sent::ConsumerGone {
                         return Ok(Sent::ConsumerGone);
@@ -174,10 +189,13 @@ impl<'a> Encode<'a> {
 
     /// The first packet tells the reorder delay; with it the track can be described.
     fn start(&mut self, first: i64, packet: &Packet) -> Result<Clock> {
-        let reorder = (first - packet.dts().unwrap_or(first)).max(0);
+        let reorder = (first - packet.dts().unwrap_or(first)).max(i64::from(self.beside.least_reorder));
         let reorder_frames = u32::try_from(reorder).unwrap_or(0);
-        let track =
-            track_of(self.settings, self.codec, &self.encoder, reorder_frames).map_err(|e| self.failed(e))?;
+        let params = self.encoder.parameters()?;
+        let mut track = track_of(self.settings, self.codec, &params, reorder_frames);
+        if let Some(both) = &self.beside.both_sets {
+            track.config = both.config(&track.config, self.beside.sets.as_deref());
+        }
         self.output.send(MuxItem::VideoTrack(Box::new(track)))?;
         let clock = Clock { reorder, frame_ticks: self.settings.frame_rate.den() };
         self.clock = Some(clock);
@@ -210,12 +228,11 @@ impl<'a> Encode<'a> {
 pub(super) fn track_of(
     settings: &VideoSettings,
     codec: VideoCodec,
-    encoder: &Encoder,
+    params: &Parameters,
     reorder_frames: u32,
-) -> Result<VideoTrack, AvError> {
-    let params = encoder.parameters()?;
+) -> VideoTrack {
     let depth = params.pixel_format().map_or(8, |(_, depth)| depth);
-    Ok(VideoTrack {
+    VideoTrack {
         codec,
         width: settings.width,
         height: settings.height,
@@ -228,7 +245,7 @@ pub(super) fn track_of(
         config: params.extradata().to_vec(),
         profile: profile(codec, params.profile(), depth),
         level: params.level(),
-    })
+    }
 }
 
 /// libvpx does not tell its profile; for 4:2:0 it follows from the bit depth (VP9 bitstream, 7.2).

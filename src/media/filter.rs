@@ -4,6 +4,7 @@
 //! where the linked libav has it and only the size changes (a third faster than swscale at the same
 //! filter), and swscale for everything else.
 
+use super::engine::DeviceFilter;
 use super::items::{Raw, Scaled};
 use crate::av::graph::Graph;
 use crate::av::{AvError, Frame, Received, registry};
@@ -59,6 +60,8 @@ pub struct Filter {
     sample_aspect_ratio: Rational,
     input: QueueRx<Raw>,
     output: QueueTx<Scaled>,
+    /// Where a device has a part in it.
+    there: Option<DeviceFilter>,
     /// Taken away when the linked libav has no zimg or it refuses a picture.
     may_use_zimg: bool,
     graph: Option<(Scaler, Graph)>,
@@ -72,6 +75,7 @@ impl Filter {
         scaling: Scaling,
         frame_duration: Rational,
         sample_aspect_ratio: Rational,
+        there: Option<DeviceFilter>,
         input: QueueRx<Raw>,
         output: QueueTx<Scaled>,
     ) -> Self {
@@ -82,6 +86,7 @@ impl Filter {
             sample_aspect_ratio,
             input,
             output,
+            there,
             may_use_zimg,
             graph: None,
             last: None,
@@ -121,6 +126,12 @@ impl Filter {
     }
 
     fn filter(&mut self, frame: &Frame) -> Result<Frame> {
+        if let Some(there) = &self.there
+            && let Some(description) = there.description(frame.is_on_device(), &self.scaling)
+        {
+            let place = (self.frame_duration, self.sample_aspect_ratio);
+            return there.graphs.pass(frame, place, &description);
+        }
         if self.may_use_zimg && self.scaling.suits_zimg(frame) {
             match self.pass(Scaler::Zimg, frame) {
                 Ok(Some(done)) => return Ok(done),

@@ -4,12 +4,14 @@
 //! and never knows where they go; no async, no HTTP.
 
 pub mod audio;
-mod codecs;
+pub mod both_sets;
+pub mod codecs;
 pub mod copy;
 pub mod decode;
 pub mod demux;
 pub mod describe;
 pub mod encode;
+pub mod engine;
 pub mod filter;
 pub mod index;
 pub mod inspect;

@@ -14,11 +14,11 @@
 
 use super::audio::copy::{CopyAudio, PacketTicks};
 use super::audio::{Audio, PacketWindow, SourceClock, grid_of};
-use super::codecs::{Codecs, stand_behind_what_follows};
+use super::codecs::{Codecs, Works, stand_behind_what_follows};
 use super::copy::CopyVideo;
 use super::decode::{Codec, Decode};
 use super::demux::{Demux, Outlets};
-use super::encode::Encode;
+use super::encode::{Beside, Encode};
 use super::filter::{Filter, Scaling};
 use super::index::framing;
 use super::items::{CODED_QUEUE, Coded, MUX_QUEUE, MuxItem, RAW_QUEUE, SCALED_QUEUE};
@@ -28,12 +28,11 @@ use super::progress::Progress;
 use super::tracks;
 use super::warm::{Lent, Pool};
 use crate::av::decoder::Decoder;
-use crate::av::encoder::Encoder;
 use crate::av::log::RunLog;
 use crate::av::output::FileFormat;
 use crate::av::registry;
 use crate::base::cancel::{Cancel, QueueRx, QueueTx, queue};
-use crate::base::error::{Error, Result, Stage};
+use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::base::time::Rational;
 use crate::model::job::{Format, SegmentType};
 use crate::model::segment::SegmentSink;
@@ -130,6 +129,14 @@ pub struct Start<'a> {
     pub pool: &'a Pool,
     /// How it comes to its first picture.
     pub lead_in: LeadIn,
+}
+
+/// Whether a run that failed may have failed because of its device: then software may do it. What a device
+/// makes of a picture can be wrong in every stage behind it, up to the codec strings that were promised.
+pub fn device_is_to_blame(plan: &Plan, e: &Error) -> bool {
+    let elsewhere = matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::NoSpace | ErrorKind::Io);
+    let before = matches!(e.stage(), Stage::Open | Stage::Demux) && e.code() != "device_failed";
+    plan.device.is_some() && !elsewhere && !before
 }
 
 /// The same with a word on how it begins.
@@ -320,7 +327,7 @@ impl<'scope, 'env> Crew<'scope, 'env> {
         self,
         stages: &mut Stages<'scope>,
         codec: Codec,
-        encoders: Vec<Encoder>,
+        encoders: Vec<Works>,
         input: QueueRx<Coded>,
         outputs: &[QueueTx<MuxItem>],
     ) -> Result<()> {
@@ -342,11 +349,13 @@ impl<'scope, 'env> Crew<'scope, 'env> {
         self,
         stages: &mut Stages<'scope>,
         i: usize,
-        encoder: Encoder,
+        works: Works,
         input: QueueRx<super::items::Raw>,
         output: QueueTx<MuxItem>,
     ) -> Result<()> {
-        let settings = self.plan.renditions.get(i).and_then(|r| r.encode.as_ref());
+        let rendition = self.plan.renditions.get(i);
+        let both_sets = rendition.and_then(|r| r.both_sets.clone());
+        let settings = rendition.and_then(|r| r.encode.as_ref());
         let settings =
             settings.ok_or_else(|| Error::internal(Stage::Plan, "a rendition without settings"))?;
         let codec = tracks::codec_of(&settings.encoder);
@@ -360,10 +369,11 @@ impl<'scope, 'env> Crew<'scope, 'env> {
         let frame_duration = self.plan.timeline.frame_duration();
         let sar = self.plan.facts.video.as_ref().map_or(Rational::from_int(1), |v| v.sample_aspect_ratio);
         stages.workers.push(self.spawn(&format!("scale-{i}"), move || {
-            Filter::new(scaling, frame_duration, sar, input, scaled_tx).run()
+            Filter::new(scaling, frame_duration, sar, works.filter, input, scaled_tx).run()
         })?);
         stages.workers.push(self.spawn(&format!("enc-{i}"), move || {
-            Encode::new(settings, codec, window, encoder, scaled_rx, output).run()
+            let beside = Beside { least_reorder: works.least_reorder, both_sets, sets: works.stand_in_sets };
+            Encode::new(settings, codec, window, (works.encoder, beside), scaled_rx, output).run()
         })?);
         Ok(())
     }
@@ -386,7 +396,7 @@ impl<'scope, 'env> Crew<'scope, 'env> {
 
     fn encode_audio(
         self,
-        codecs: (Decoder, Encoder),
+        codecs: (Decoder, crate::av::encoder::Encoder),
         clock: SourceClock,
         input: QueueRx<Coded>,
         outlets: Vec<QueueTx<MuxItem>>,

@@ -8,20 +8,24 @@ use crate::av::encoder::{AudioSettings, VideoSettings};
 use crate::base::cancel::Cancel;
 use crate::base::error::Result;
 use crate::base::time::Rational;
+use crate::media::both_sets::BothSets;
 use crate::media::index::{Shelf, SourceIndex};
 use crate::media::warm::Pool;
-use crate::model::job::{Format, Wish};
+use crate::model::job::{Format, RateWish, Wish};
 use crate::model::source::SourceFacts;
 use crate::model::timeline::Timeline;
+use crate::model::track::VideoCodec;
 use std::path::PathBuf;
 
 mod choose;
+mod device;
 mod direct;
 mod encoders;
 #[cfg(test)]
 mod tests;
 
 pub use choose::{copied_audio_codec, copied_video_codec};
+pub use device::OnDevice;
 pub use direct::{Direct, MAX_SEGMENT_BYTES, MAX_SEGMENT_SECONDS, Sound, direct, direct_cuts};
 pub use encoders::{default_preset, packet_samples};
 
@@ -49,6 +53,8 @@ pub struct Plan {
     pub format: Format,
     /// What comes out: at least one. Their pictures are made in this order.
     pub renditions: Vec<Rendition>,
+    /// What a device does of the picture; `None`: the processor does all of it.
+    pub device: Option<OnDevice>,
     /// What the person who asked should know.
     pub warnings: Vec<String>,
 }
@@ -74,12 +80,29 @@ pub struct AudioPlan {
 }
 
 /// One output picture size with its sound.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rendition {
     /// Name: the folder in HLS outputs.
     pub name: String,
     /// The encoder's settings; `None` when the picture is copied or there is none.
     pub encode: Option<VideoSettings>,
+    /// What was asked of the encoder, whichever it is.
+    pub asked: Option<Asked>,
+    /// Where a device encodes: the settings of the encoder in software that stands in when it fails.
+    pub stand_in: Option<VideoSettings>,
+    /// Where both have to share an init segment: what it says. The plan without the device has it too.
+    pub both_sets: Option<BothSets>,
+}
+
+/// What was asked of an encoder of pictures, in nobody's words.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    /// Format.
+    pub codec: VideoCodec,
+    /// Rate control.
+    pub rate: RateWish,
+    /// Preset, in the words of the encoder in software.
+    pub preset: Option<String>,
 }
 
 /// What the machine offers to a plan.

@@ -106,6 +106,10 @@ pub fn codec_of(encoder: &str) -> VideoCodec {
         "libx265" => VideoCodec::Hevc,
         "libsvtav1" => VideoCodec::Av1,
         "libvpx-vp9" => VideoCodec::Vp9,
+        // Those of devices are called after the format: `hevc_vaapi`.
+        name if name.starts_with("hevc_") => VideoCodec::Hevc,
+        name if name.starts_with("av1_") => VideoCodec::Av1,
+        name if name.starts_with("vp9_") => VideoCodec::Vp9,
         _ => VideoCodec::H264,
     }
 }

@@ -42,8 +42,8 @@ pub struct Parts {
     pub telemetry: Telemetry,
     /// Where the wish for maintenance is kept.
     pub journal: Journal,
-    /// What this machine can do.
-    pub capabilities: Value,
+    /// Says what this machine can do, as far as that is known by now. Called on the async runtime.
+    pub capabilities: Box<dyn Fn() -> Value + Send + Sync>,
     /// The linked libav.
     pub libav: String,
     /// The orchestrator, if there is one.
@@ -162,7 +162,7 @@ impl Desk {
             uptime_s: self.0.started.elapsed().as_secs(),
             version: env!("CARGO_PKG_VERSION").into(),
             libav: parts.libav.clone(),
-            capabilities: parts.capabilities.clone(),
+            capabilities: (parts.capabilities)(),
             limits: LimitsInForce::from(&parts.settings.limits),
             cpu: figures.cpu,
             memory: figures.memory,

@@ -203,6 +203,17 @@ impl HlsDir {
         &self.resumed
     }
 
+    /// What was made so far stays, whoever made it: another run goes on behind the last segment that all
+    /// renditions have. What a rendition has beyond that is kept too, and not taken a second time.
+    ///
+    /// # Errors
+    /// `io` when an init segment cannot be removed to which there is no segment yet.
+    pub fn go_on(&mut self) -> Result<()> {
+        self.shared.forget_lonely_inits()?;
+        (self.first_segment, self.resumed) = self.shared.common();
+        Ok(())
+    }
+
     /// Leaves the folder for a later process to go on with. What is not on the disk yet is synced.
     pub fn keep(mut self) {
         if let Err(e) = self.shared.syncer.finish() {
@@ -278,6 +289,11 @@ impl SegmentSink for Shared {
 
     fn segment(&self, segment: Segment) -> Result<()> {
         let Segment { rendition, index, start, end, frames, audio_packets, data } = segment;
+        let there = self.written(rendition)?.lock().unwrap_or_else(PoisonError::into_inner).segments.len();
+        if index < there as u64 {
+            // A run before this one had come further with this rendition than with another.
+            return Ok(());
+        }
         let bytes = data.len() as u64;
         let segment = WrittenSegment { index, start, end, bytes, frames, audio_packets };
         let path = self.rendition_folder(rendition)?.join(self.segment_name(index));

@@ -31,16 +31,19 @@ pub use submit::{NotTaken, Submitted};
 pub(super) mod notes {
     pub(in crate::work) use super::places::target;
     pub(in crate::work) use super::restore::{
-        Published, TIDY, cancelled, no_hardware, published, tidy, to_tidy, was_published,
+        Published, TIDY, cancelled, published, tidy, to_tidy, was_published,
     };
 }
 
 use super::cores::Cores;
 use super::journal::{Journal, Page};
+use super::transcode::Devices;
 use super::{queue, runner};
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::config::paths::{PathMap, RootId};
 use crate::config::settings::Limits;
+use crate::hardware::inventory::Inventory;
+use crate::model::document::HardwareUse;
 use crate::model::node::NodeFacts;
 use crate::model::record::{Job, JobProgress, JobState};
 use jiff::Timestamp;
@@ -82,6 +85,10 @@ pub struct Setup {
     pub limits: Limits,
     /// The node around it.
     pub surroundings: Arc<dyn Surroundings>,
+    /// The devices.
+    pub inventory: Inventory,
+    /// Software stands in for a device that fails.
+    pub may_fall_back: bool,
     /// Woken for each event; `None`: there is nobody to tell, and no event is kept.
     pub outbox: Option<Arc<Notify>>,
 }
@@ -324,6 +331,11 @@ impl Board {
 
     pub(super) fn limits(&self) -> &Limits {
         &self.0.setup.limits
+    }
+
+    pub(super) fn devices(&self, wish: HardwareUse) -> Devices<'_> {
+        let Setup { inventory, may_fall_back, .. } = &self.0.setup;
+        Devices { inventory, wish, may_fall_back: *may_fall_back }
     }
 
     pub(super) fn cores(&self) -> &Cores {

@@ -24,6 +24,7 @@ pub mod titles;
 
 use super::cores::Cores;
 use crate::base::error::{Error, ErrorKind, Result, Stage};
+use crate::hardware::inventory::Inventory;
 use crate::store::cache::{Cache, Fill, Found, Key};
 use feed::{Feed, Reader};
 use floor::{About, Action, DemandId, Floor, Lane, Peer, Refusal, Rules, RunId};
@@ -48,6 +49,10 @@ pub struct Setup {
     pub stall_timeout: Duration,
     /// The cores that runs may use.
     pub max_cpu_cores: u32,
+    /// The devices.
+    pub inventory: Inventory,
+    /// Software stands in for a device that fails.
+    pub may_fall_back: bool,
 }
 
 /// Handle on the studio. Clones share it.
@@ -59,6 +64,8 @@ struct Shared {
     cores: Cores,
     read_ahead: u64,
     stall_timeout: Duration,
+    inventory: Inventory,
+    may_fall_back: bool,
     desk: Mutex<Desk>,
 }
 
@@ -131,7 +138,7 @@ pub struct Load {
 impl Studio {
     /// Nobody watches yet.
     pub fn new(setup: Setup) -> Self {
-        let Setup { cache, rules, stall_timeout, max_cpu_cores } = setup;
+        let Setup { cache, rules, stall_timeout, max_cpu_cores, inventory, may_fall_back } = setup;
         let desk = Desk {
             floor: Floor::new(rules),
             titles: HashMap::new(),
@@ -145,6 +152,8 @@ impl Studio {
             cores: Cores::allowed(max_cpu_cores),
             read_ahead: rules.read_ahead,
             stall_timeout,
+            inventory,
+            may_fall_back,
             desk: Mutex::new(desk),
         }))
     }

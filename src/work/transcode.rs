@@ -7,6 +7,9 @@
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::base::time::Rational;
+use crate::hardware::inventory::{Inventory, Lease};
+use crate::hardware::report::Reason;
+use crate::media::codecs::level_of;
 use crate::media::inspect::inspect;
 use crate::media::mux::MadeRendition;
 use crate::media::pipeline::{self, Outcome, Target};
@@ -14,6 +17,7 @@ use crate::media::plan::{Machine, Plan};
 use crate::media::progress::Progress;
 use crate::media::verify::{verify_file, verify_hls};
 use crate::media::{RunLog, VideoSettings, libav_build};
+use crate::model::document::HardwareUse;
 use crate::model::job::{Format, SegmentType, Wish};
 use crate::model::ladder;
 use crate::model::playlist::VideoRange;
@@ -46,6 +50,19 @@ pub struct Order<'a> {
     pub open_limit: Duration,
     /// The id of the job that this is for; `None` for the command line.
     pub job: Option<&'a str>,
+    /// The devices, and how they may be used.
+    pub devices: Devices<'a>,
+}
+
+/// The devices of a run, and how they may be used.
+#[derive(Clone, Copy, Debug)]
+pub struct Devices<'a> {
+    /// What is known of them.
+    pub inventory: &'a Inventory,
+    /// Whether they may be used, or must.
+    pub wish: HardwareUse,
+    /// Software stands in for a device that fails.
+    pub may_fall_back: bool,
 }
 
 /// The run's handles.
@@ -65,6 +82,9 @@ pub trait Follower {
 
     /// From now on others can play what is made, while it is made.
     fn grows(&self, _growing: Growing) {}
+
+    /// A device has failed, and software goes on with this plan.
+    fn fell_back(&self, _plan: &Plan, _because: &Error) {}
 
     /// Everything is encoded. What follows (syncing, checking, renaming) may be silent for long.
     fn finishing(&self) {}
@@ -121,20 +141,55 @@ impl Run<'_> {
         let facts = inspect(order.input, handles.cancel, handles.log, order.open_limit)?;
         let wish = (order.wish)(&facts);
         let plan = Plan::new(order.input.to_owned(), facts, &wish, order.machine, handles.cancel)?;
+        let (plan, lease) = choose_device(plan, &order.devices, handles.log)?;
         self.follower.planned(&plan);
         refuse_own_source(order.input, order.output)?;
         let made = match plan.format {
             Format::Hls(kind) => self.make_folder(&plan, kind),
             Format::Mp4 | Format::Mkv | Format::Ts => self.make_file(&plan),
         }?;
+        drop(lease);
         handles.progress.published();
         Ok(made)
     }
 
+    /// One run of the pipeline; where its device fails, what `again` makes of the plan without it.
+    fn run(
+        &self,
+        plan: &Plan,
+        window: Window,
+        target: Target,
+        again: impl FnOnce(Error, Plan) -> Result<Outcome>,
+    ) -> Result<Outcome> {
+        let Handles { cancel, progress, log } = *self.handles;
+        // A device that fails ends its run, not the job.
+        let run = if plan.device.is_some() { cancel.child() } else { cancel.clone() };
+        let ended = pipeline::run(plan, window, target, &run, progress, log);
+        let Some(on) = &plan.device else { return ended };
+        let devices = &self.order.devices;
+        match ended {
+            Err(e) if pipeline::device_is_to_blame(plan, &e) && !cancel.is_cancelled() => {
+                devices.inventory.failed(on.kind, Reason::new(e.code(), e.message()));
+                if !devices.may_fall_back || devices.wish == HardwareUse::Require {
+                    return Err(e);
+                }
+                let plan = plan.in_software();
+                self.follower.fell_back(&plan, &e);
+                again(e, plan)
+            }
+            ended => {
+                if ended.is_ok() {
+                    devices.inventory.worked(on.kind);
+                }
+                ended
+            }
+        }
+    }
+
     fn make_folder(&self, plan: &Plan, kind: SegmentType) -> Result<Made> {
-        let output = self.claim_folder(plan, kind)?;
+        let mut output = self.claim_folder(plan, kind)?;
         self.follower.grows(output.growing(outlooks(plan), longest_segment(plan)));
-        match self.fill_folder(plan, &output) {
+        match self.fill_folder(plan, &mut output) {
             Ok(made) => output.publish(&|| self.follower.may_publish()).map(|()| made),
             Err(e) if e.is_cancelled() && self.follower.goes_on_later() => {
                 output.keep();
@@ -154,7 +209,7 @@ impl Run<'_> {
         HlsDir::create_for(&claim, output, overwrite, kind, names, at_most)
     }
 
-    fn fill_folder(&self, plan: &Plan, output: &HlsDir) -> Result<Made> {
+    fn fill_folder(&self, plan: &Plan, output: &mut HlsDir) -> Result<Made> {
         let Handles { cancel, progress, log } = *self.handles;
         let first = output.first_segment();
         if first > 0 {
@@ -163,9 +218,22 @@ impl Run<'_> {
             progress.continues_at(plan.timeline.segment_time(first), frames);
             tracing::info!("goes on at segment {first}, {} s", plan.timeline.segment_time(first).to_f64());
         }
-        let window = Window { first, end: None };
-        let target = Target::Segments(output.sink());
-        let mut outcome = pipeline::run(plan, window, target, cancel, progress, log)?;
+        let (window, target) = (Window { first, end: None }, Target::Segments(output.sink()));
+        let mut used = plan.clone();
+        let mut outcome = self.run(plan, window, target, |e, plan| {
+            output.go_on()?;
+            let first = output.first_segment();
+            if first > 0 && !plan.can_go_on() {
+                return Err(cannot_go_on(&e));
+            }
+            let frames = output.resumed().first().map_or(0, |done| done.frames);
+            progress.continues_at(plan.timeline.segment_time(first), frames);
+            tracing::warn!("software goes on at segment {first}: {e}");
+            let (window, target) = (Window { first, end: None }, Target::Segments(output.sink()));
+            used = plan;
+            pipeline::run(&used, window, target, cancel, progress, log)
+        })?;
+        let plan = &used;
         for (rendition, done) in output.resumed().iter().enumerate() {
             // Without a picture a segment's frames are its packets of sound.
             let frames = if plan.video.is_some() { done.frames } else { 0 };
@@ -189,8 +257,16 @@ impl Run<'_> {
                 OutputFile::create_for(&claim, self.order.output, self.order.overwrite)?
             }
         };
-        let target = Target::File(output.path().to_owned());
-        let outcome = pipeline::run(plan, Window::ALL, target, cancel, progress, log)?;
+        let target = || Target::File(output.path().to_owned());
+        let mut used = plan.clone();
+        let outcome = self.run(plan, Window::ALL, target(), |e, plan| {
+            // A file is one piece.
+            tracing::warn!("software makes the file from its beginning: {e}");
+            progress.continues_at(Rational::ZERO, 0);
+            used = plan;
+            pipeline::run(&used, Window::ALL, target(), cancel, progress, log)
+        })?;
+        let plan = &used;
         self.follower.finishing();
         verify_file(output.path(), plan, &outcome, cancel, log)?;
         let bytes = fs::metadata(output.path()).map_or(0, |facts| facts.len());
@@ -202,14 +278,53 @@ impl Run<'_> {
     }
 }
 
+/// The plan with what a device does of it, and the encoders that are set aside for that.
+fn choose_device(plan: Plan, devices: &Devices, log: &RunLog) -> Result<(Plan, Option<Lease>)> {
+    if devices.wish == HardwareUse::Forbid {
+        return Ok((plan, None));
+    }
+    let on = plan.on_devices(&devices.inventory.usable(), &|settings| level_of(settings, log));
+    let leased = on.and_then(|on| {
+        let kind = on.device.as_ref()?.kind;
+        Some((devices.inventory.lease(kind, on.device_encoders())?, on))
+    });
+    match leased {
+        Some((lease, on)) if devices.wish != HardwareUse::Require || on.device_encoders() > 0 => {
+            Ok((on, Some(lease)))
+        }
+        _ if devices.wish == HardwareUse::Require => Err(no_hardware()),
+        _ => Ok((plan, None)),
+    }
+}
+
+/// A job that wants what is not there.
+fn no_hardware() -> Error {
+    let message = "hardware is required, and no device here can encode this now";
+    Error::new(ErrorKind::Unavailable, "no_hardware", Stage::Plan, message)
+        .hint("sprocket probe says why; give the job to another node, or set hardware to auto")
+}
+
+/// Fragmented MP4 has one init segment, and a device's says other things than software's.
+fn cannot_go_on(e: &Error) -> Error {
+    let message = format!("{e}; what was made of this fragmented MP4 cannot be gone on with in software");
+    Error::new(ErrorKind::Unavailable, "device_failed_midway", e.stage(), message)
+        .hint("try again: the device rests now, and software makes it from its beginning; or use MPEG-TS")
+}
+
 /// Everything that decides over the bytes: the plan with the source's facts, which file it is, and
 /// what makes it.
 fn fingerprint(plan: &Plan) -> Result<u64> {
     let facts = fs::metadata(&plan.input).map_err(|e| Error::io(Stage::Open, "look at", &plan.input, &e))?;
     let mut hasher = DefaultHasher::new();
     (facts.len(), facts.mtime(), facts.mtime_nsec(), facts.ino()).hash(&mut hasher);
-    (format!("{:?}", plan.without_threads()), env!("CARGO_PKG_VERSION"), libav_build()).hash(&mut hasher);
+    let fixed = fixed_part(plan);
+    (format!("{:?}", fixed.without_threads()), env!("CARGO_PKG_VERSION"), libav_build()).hash(&mut hasher);
     Ok(hasher.finish())
+}
+
+/// In MPEG-TS it does not matter who made the segments before. In fragmented MP4 it does.
+fn fixed_part(plan: &Plan) -> Plan {
+    if plan.format == Format::Hls(SegmentType::Fmp4) { plan.clone() } else { plan.in_software() }
 }
 
 /// Replacing the source by its transcode would leave neither if somebody had second thoughts.

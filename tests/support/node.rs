@@ -96,6 +96,8 @@ impl Default for Config {
             .with("limits.min_free_disk", "1MiB")
             .with("http.listen", "127.0.0.1:0")
             .with("log.level", "info")
+            // Looking at the devices costs a second of both cores, at each start.
+            .with("hardware.acceleration", "off")
     }
 }
 

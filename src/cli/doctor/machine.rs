@@ -1,17 +1,14 @@
-//! The machine and the user: identity, clock, libav, devices, limits.
+//! The machine and the user: identity, clock, libav, limits.
 //!
-//! What enters: what the system tells about itself. What leaves: whether a node can work there. Devices
-//! are only opened and closed again: which encoders they really have is for whoever encodes with them.
+//! What enters: what the system tells about itself. What leaves: whether a node can work there.
 
 use super::{Check, Finding};
 use crate::av::registry::has_encoder;
-use crate::config::settings::{Acceleration, Device, Hardware, OnFailure, Settings};
+use crate::config::settings::Settings;
 use crate::media::libav_version;
 use jiff::Timestamp;
 use rustix::process::{Resource, Rlimit, getegid, geteuid, getgroups, getrlimit};
-use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -29,20 +26,15 @@ const FILES_WISHED: u64 = 1024;
 const NODE_THREADS: u64 = 64;
 const JOB_THREADS: u64 = 64;
 
-/// Where the kernel shows the devices that VA-API, QSV and Vulkan open.
-const RENDER_FOLDER: &str = "/dev/dri";
-/// What NVENC opens first.
-const NVIDIA: &str = "/dev/nvidiactl";
-
 /// The checks of the machine.
 pub(super) fn checks(settings: &Settings) -> Vec<Check> {
-    let (hardware, jobs) = (settings.hardware.clone(), settings.limits.max_concurrent_jobs);
+    let jobs = settings.limits.max_concurrent_jobs;
     vec![
         Check::new("user", user),
         Check::new("clock", || clock(SystemTime::now(), program_made())),
         Check::new("libav", || Finding::ok(libav_version())),
         Check::new("encoders", || encoders(&has_encoder)),
-        Check::new("hardware", move || devices(&hardware, &candidates(&hardware, Path::new(RENDER_FOLDER)))),
+        super::hardware::check(settings),
         Check::new("open files", || open_files(getrlimit(Resource::Nofile))),
         Check::new("threads", move || threads(thread_limit(), jobs)),
     ]
@@ -135,87 +127,6 @@ fn encoders(has: &dyn Fn(&str) -> bool) -> Finding {
     Finding::ok(made)
 }
 
-// ---- devices --------------------------------------------------------------------------------------
-
-/// The device nodes that this configuration could use, there or not.
-fn candidates(hardware: &Hardware, render_folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(render_folder).into_iter().flatten().flatten();
-    let mut nodes: Vec<PathBuf> = entries
-        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"renderD"))
-        .map(|entry| entry.path())
-        .collect();
-    nodes.push(NVIDIA.into());
-    nodes.push(hardware.vaapi_device.clone());
-    nodes.sort();
-    nodes.dedup();
-    nodes
-}
-
-fn devices(hardware: &Hardware, nodes: &[PathBuf]) -> Finding {
-    if hardware.acceleration == Acceleration::Off {
-        return Finding::ok("off by hardware.acceleration: software only");
-    }
-    let there: Vec<&PathBuf> = nodes.iter().filter(|node| node.exists()).collect();
-    let refused = there.iter().find_map(|node| Some((*node, open(node).err()?)));
-    let names: Vec<String> = there.iter().map(|node| node.display().to_string()).collect();
-    match refused {
-        Some((node, e)) => refusal(node, &e, must_have(hardware)),
-        None if !names.is_empty() => {
-            Finding::ok(format!("{} can be opened; nothing was encoded with it", names.join(", ")))
-        }
-        None => nothing_there(hardware),
-    }
-}
-
-/// Whether the configuration names devices and does without software.
-fn must_have(hardware: &Hardware) -> bool {
-    matches!(hardware.acceleration, Acceleration::List(_)) && hardware.on_failure == OnFailure::Fail
-}
-
-fn nothing_there(hardware: &Hardware) -> Finding {
-    // Apple's are no files.
-    let named = match &hardware.acceleration {
-        Acceleration::List(kinds) => kinds.iter().any(|kind| *kind != Device::Videotoolbox),
-        _ => false,
-    };
-    let mend = "is the driver loaded? a container needs the device (--device /dev/dri, or --gpus all)";
-    match named {
-        true if must_have(hardware) => Finding::fail("no device of those in hardware.acceleration", mend),
-        true => Finding::warn("no device of those in hardware.acceleration: software only", mend),
-        false => Finding::ok("no device: software only"),
-    }
-}
-
-/// Opens and closes. Both directions: a driver wants to be told what to do.
-fn open(node: &Path) -> io::Result<()> {
-    File::options().read(true).write(true).open(node).map(drop)
-}
-
-fn refusal(node: &Path, e: &io::Error, needed: bool) -> Finding {
-    let what = format!("{} cannot be opened: {e}", node.display());
-    let mend = match (e.kind(), fs::metadata(node)) {
-        (io::ErrorKind::PermissionDenied, Ok(meta)) => {
-            let gid = meta.gid();
-            let groups = fs::read_to_string("/etc/group").unwrap_or_default();
-            let group = group_name(&groups, gid).unwrap_or_else(|| gid.to_string());
-            format!(
-                "this user is not in the group {group}: usermod -aG {group} USER, or SupplementaryGroups={group} \
-                 of the service; in a container --group-add {gid}"
-            )
-        }
-        _ => "is the driver loaded, and the device given to this container?".into(),
-    };
-    if needed { Finding::fail(what, mend) } else { Finding::warn(what, mend) }
-}
-
-fn group_name(groups: &str, gid: u32) -> Option<String> {
-    groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(gid)).then(|| name.to_string())
-    })
-}
-
 // ---- limits ---------------------------------------------------------------------------------------
 
 fn open_files(limit: Rlimit) -> Finding {
@@ -277,11 +188,6 @@ fn threads(limit: Option<u64>, jobs: u32) -> Finding {
 mod tests {
     use super::super::Level::{self, Fail, Ok as Well, Warn};
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    fn hardware(acceleration: Acceleration, on_failure: OnFailure) -> Hardware {
-        Hardware { acceleration, vaapi_device: "/nowhere/renderD128".into(), on_failure }
-    }
 
     #[test]
     fn the_umask_must_leave_the_owner_in_and_the_others_out() {
@@ -330,54 +236,6 @@ mod tests {
         let bare = with(&["aac", "libx265"]);
         assert_eq!(bare.level, Fail);
         assert!(bare.result.starts_with("none for H.264, AV1, "), "{}", bare.result);
-    }
-
-    #[test]
-    fn devices_are_wanted_as_much_as_the_configuration_wants_them() {
-        let listed = || Acceleration::List(vec![Device::Vaapi]);
-        let level = |acceleration, on_failure| devices(&hardware(acceleration, on_failure), &[]).level;
-        assert_eq!(level(Acceleration::Auto, OnFailure::Fail), Well);
-        assert_eq!(level(Acceleration::Off, OnFailure::Fail), Well);
-        assert_eq!(level(listed(), OnFailure::Software), Warn);
-        assert_eq!(level(listed(), OnFailure::Fail), Fail);
-        assert_eq!(level(Acceleration::List(vec![Device::Videotoolbox]), OnFailure::Fail), Well);
-    }
-
-    #[test]
-    fn device_nodes_are_found_and_opened() {
-        let dir = tempfile::tempdir().unwrap();
-        for name in ["card0", "renderD129", "by-path"] {
-            fs::write(dir.path().join(name), b"").unwrap();
-        }
-        let auto = hardware(Acceleration::Auto, OnFailure::Software);
-        let nodes = candidates(&auto, dir.path());
-        assert_eq!(
-            nodes.iter().filter(|node| node.starts_with(dir.path())).collect::<Vec<_>>(),
-            [&dir.path().join("renderD129")]
-        );
-        assert!(nodes.contains(&auto.vaapi_device) && nodes.contains(&NVIDIA.into()));
-        let opened = devices(&auto, &[dir.path().join("renderD129"), "/nowhere".into()]);
-        assert_eq!(opened.level, Well, "{opened:?}");
-        // A folder cannot be opened for writing, whoever asks.
-        let refused = devices(&auto, &[dir.path().to_owned()]);
-        assert_eq!(refused.level, Warn, "{refused:?}");
-    }
-
-    #[test]
-    fn a_closed_device_names_the_group_that_opens_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let node = dir.path().join("renderD128");
-        fs::write(&node, b"").unwrap();
-        fs::set_permissions(&node, fs::Permissions::from_mode(0o660)).unwrap();
-        let gid = fs::metadata(&node).unwrap().gid();
-        let e = io::Error::from(io::ErrorKind::PermissionDenied);
-        let level = |needed| refusal(&node, &e, needed).level;
-        assert_eq!((level(false), level(true)), (Warn, Fail));
-        let mend = refusal(&node, &e, false).mend.unwrap();
-        assert!(mend.contains(&format!("--group-add {gid}")), "{mend}");
-        let groups = "root:x:0:\nvideo:x:44:a,b\nrender:x:105:\nbad\n";
-        assert_eq!(group_name(groups, 105).as_deref(), Some("render"));
-        assert_eq!(group_name(groups, 7), None);
     }
 
     #[test]

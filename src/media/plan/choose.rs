@@ -1,7 +1,7 @@
 //! The choices that make a [`Plan`].
 
 use super::encoders::{self, VideoWish};
-use super::{AudioPlan, Keys, Machine, Plan, Rendition, VideoPlan};
+use super::{Asked, AudioPlan, Keys, Machine, Plan, Rendition, VideoPlan};
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::base::time::{Rational, Rounding};
 use crate::media::index::{self, Sought, SourceIndex};
@@ -45,8 +45,8 @@ pub(super) fn plan(
     };
     let renditions = match (&video, &facts.video) {
         (Some(v), Some(f)) if !v.copy => renditions(f, wish, &timeline, machine)?,
-        (Some(_), Some(f)) => vec![Rendition { name: copied_name(f, wish), encode: None }],
-        _ => vec![Rendition { name: "audio".into(), encode: None }],
+        (Some(_), Some(f)) => vec![Rendition { name: copied_name(f, wish), ..Rendition::default() }],
+        _ => vec![Rendition { name: "audio".into(), ..Rendition::default() }],
     };
     if let (Some(v), Some(f)) = (&mut video, &facts.video) {
         let made = renditions.iter().filter_map(|r| r.encode.as_ref()).map(|e| (e.width, e.height));
@@ -64,6 +64,7 @@ pub(super) fn plan(
         idr_cuts: false,
         format: wish.format,
         renditions,
+        device: None,
         warnings,
     })
 }
@@ -307,7 +308,14 @@ fn renditions(
             colour: video.colour,
             threads: load.encoder_threads(machine, picture.size),
         };
-        Ok(Rendition { name: picture.name, encode: Some(encoders::video(&wish)?) })
+        let preset = picture.preset.map(str::to_owned);
+        let asked = Some(Asked { codec: picture.codec, rate: picture.rate, preset });
+        Ok(Rendition {
+            name: picture.name,
+            encode: Some(encoders::video(&wish)?),
+            asked,
+            ..Rendition::default()
+        })
     };
     pictures.into_iter().map(make).collect()
 }

@@ -234,7 +234,7 @@ fn a_copied_picture_may_be_named() {
     let wish = Wish { format: Format::Mkv, renditions: vec![copy], ..Wish::default() };
     let plan = plan(film(), &wish).unwrap();
     assert!(plan.copies_video());
-    assert_eq!(plan.renditions, [Rendition { name: "source".into(), encode: None }]);
+    assert_eq!(plan.renditions, [Rendition { name: "source".into(), ..Rendition::default() }]);
     let job = Wish { format: Format::Mkv, video: VideoChoice::Copy, ..Wish::default() };
     assert_eq!(
         Plan::new("/films/a.mkv".into(), film(), &job, FOUR, &Cancel::new()).unwrap().renditions[0].name,

@@ -164,7 +164,8 @@ impl Title {
             }),
             audio: self.tracks.audio.as_ref().map(|_| AudioPlan { stream: 1, encode: Some(settings()) }),
             format: Format::Hls(self.kind),
-            renditions: vec![Rendition { name: "180p".into(), encode: None }],
+            device: None,
+            renditions: vec![Rendition { name: "180p".into(), ..Rendition::default() }],
             warnings: Vec::new(),
         }
     }

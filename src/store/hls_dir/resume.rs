@@ -216,6 +216,33 @@ fn index_of(file: &str, extension: &str) -> Option<usize> {
 }
 
 impl Shared {
+    /// What all renditions have: segments of each, and the sums over them.
+    pub(super) fn common(&self) -> (u64, Vec<Done>) {
+        let lock = |written: &Mutex<Written>| -> Vec<WrittenSegment> {
+            written.lock().unwrap_or_else(PoisonError::into_inner).segments.clone()
+        };
+        let all: Vec<_> = self.renditions.iter().map(lock).collect();
+        let common = all.iter().map(Vec::len).min().unwrap_or(0);
+        let sum = |segments: &Vec<WrittenSegment>| Done {
+            frames: segments.iter().take(common).map(|s| s.frames).sum(),
+            audio_packets: segments.iter().take(common).map(|s| s.audio_packets).sum(),
+        };
+        (common as u64, all.iter().map(sum).collect())
+    }
+
+    /// An init segment to which nothing was made binds nobody.
+    pub(super) fn forget_lonely_inits(&self) -> Result<()> {
+        let lock =
+            |written: &Mutex<Written>| written.lock().unwrap_or_else(PoisonError::into_inner).segments.len();
+        for (n, written) in self.renditions.iter().enumerate().filter(|(_, written)| lock(written) == 0) {
+            let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
+            if written.init_bytes.take().is_some() {
+                remove_any(&self.rendition_folder(n)?.join(INIT))?;
+            }
+        }
+        Ok(())
+    }
+
     /// What an earlier process has made: segments of each rendition, and the sums over them.
     pub(super) fn earlier(&self) -> (u64, Vec<Done>) {
         let sum = |written: &Mutex<Written>| {

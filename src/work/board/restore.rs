@@ -8,7 +8,7 @@
 
 use super::entry::{Cause, Entry};
 use super::{Board, places};
-use crate::base::error::{Error, ErrorKind, Result, Stage};
+use crate::base::error::{Error, Result};
 use crate::config::paths::PathMap;
 use crate::model::record::{Job, JobError, JobProgress, JobState};
 use crate::store::claim::{Identity, discard, identity};
@@ -173,11 +173,4 @@ pub(in crate::work) fn tidy(id: &str, target: &Path) -> bool {
             false
         }
     }
-}
-
-/// A job that wants what is not there.
-pub(in crate::work) fn no_hardware() -> Error {
-    let message = "the job requires hardware, and this node has none that it can use";
-    Error::new(ErrorKind::Unavailable, "no_hardware", Stage::Plan, message)
-        .hint("give the job to another node, or set hardware to auto")
 }

@@ -12,15 +12,19 @@ use super::goal::Goal;
 use super::title::Title;
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, ErrorKind, Result, Stage};
+use crate::hardware::inventory::Lease;
+use crate::hardware::report::{Direction, Reason};
 use crate::media::pipeline::{self, LeadIn, Start, Target};
-use crate::media::plan::Machine;
+use crate::media::plan::{Machine, Plan};
 use crate::media::progress::Progress;
 use crate::media::{RunLog, crash};
+use crate::model::job::SegmentType;
 use crate::model::segment::{Segment, SegmentSink};
 use crate::model::timeline::Window;
 use crate::store::cache::{Found, Key};
 use crate::work::cores::Cores;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -127,15 +131,69 @@ fn make(studio: &Studio, run: &Arc<Run>, cores: &Cores, log: &RunLog) -> Result<
     let title = &run.title;
     let plan = title.plan.only(run.lane.rendition as usize, Machine { cores: cores.count() });
     let plan = plan.ok_or_else(|| Error::internal(Stage::Plan, "a run of a rendition that there is not"))?;
-    let sink = Sink { studio: studio.clone(), run: run.clone(), last: Mutex::new(Instant::now()) };
-    // To the end that was promised, wherever the data ends.
-    let window = Window::segments(run.first..title.segment_count());
-    let cancel = run.cancel.child();
-    tracing::debug!("starts at segment {}", run.first);
-    let progress = Arc::new(Progress::new());
-    let target = Target::Segments(Arc::new(sink));
-    let start = Start { pool: &title.pool, lead_in: LeadIn::Short };
-    pipeline::run_from(start, &plan, window, target, &cancel, &progress, log).map(|_| ())
+    let sink = Arc::new(Sink {
+        studio: studio.clone(),
+        run: run.clone(),
+        last: Mutex::new(Instant::now()),
+        next: AtomicU64::new(run.first),
+        holds_back: AtomicBool::new(false),
+    });
+    let Some((on, lease)) = with_device(studio, run, &plan) else { return produce(&plan, &sink, log) };
+    sink.holds_back.store(true, Ordering::Relaxed);
+    let ended = produce(&on, &sink, log);
+    drop(lease);
+    let Some(plan) = after_device(studio, run, &on, &sink, &ended) else { return ended };
+    // Nothing of the segment has been sent: whoever waits for it does not see who makes it.
+    sink.holds_back.store(false, Ordering::Relaxed);
+    produce(&plan, &sink, log)
+}
+
+/// Makes what is missing, to the end that was promised, wherever the data ends.
+fn produce(plan: &Plan, sink: &Arc<Sink>, log: &RunLog) -> Result<()> {
+    let run = &sink.run;
+    let (first, end) = (sink.next.load(Ordering::Relaxed), run.title.segment_count());
+    if first >= end {
+        return Ok(());
+    }
+    tracing::debug!("starts at segment {first}{}", plan.device.as_ref().map_or("", |_| ", with a device"));
+    let start = Start { pool: &run.title.pool, lead_in: LeadIn::Short };
+    let (cancel, progress) = (run.cancel.child(), Arc::new(Progress::new()));
+    let (window, target) = (Window::segments(first..end), Target::Segments(sink.clone()));
+    pipeline::run_from(start, plan, window, target, &cancel, &progress, log).map(|_| ())
+}
+
+/// The plan with what a device does of it. In fragmented MP4 the init segment was promised, and it is that of
+/// the encoder in software: there a device only decodes and scales.
+fn with_device(studio: &Studio, run: &Run, plan: &Plan) -> Option<(Plan, Lease)> {
+    let inventory = &studio.0.inventory;
+    let mut devices = inventory.usable();
+    let level = run.title.promised_level(run.lane.rendition);
+    if run.title.segment_type() == SegmentType::Fmp4 || level.is_none() {
+        for usable in &mut devices {
+            usable.device.codecs.retain(|codec| codec.direction == Direction::Decode);
+        }
+    }
+    let on = plan.on_devices(&devices, &|_| level)?;
+    let lease = inventory.lease(on.device.as_ref()?.kind, on.device_encoders())?;
+    Some((on, lease))
+}
+
+/// What is to be done when a run with a device has ended: the plan without it, if it has failed and software
+/// may stand in.
+fn after_device(studio: &Studio, run: &Run, on: &Plan, sink: &Sink, ended: &Result<()>) -> Option<Plan> {
+    let (inventory, device) = (&studio.0.inventory, on.device.as_ref()?);
+    match ended {
+        Err(e) if pipeline::device_is_to_blame(on, e) && !run.cancel.is_cancelled() => {
+            inventory.failed(device.kind, Reason::new(e.code(), e.message()));
+            studio.0.may_fall_back.then(|| on.in_software())
+        }
+        _ => {
+            if sink.next.load(Ordering::Relaxed) > run.first {
+                inventory.worked(device.kind);
+            }
+            None
+        }
+    }
 }
 
 struct Sink {
@@ -143,6 +201,10 @@ struct Sink {
     run: Arc<Run>,
     /// When the run began with what it is making now.
     last: Mutex<Instant>,
+    /// The first segment that is not kept yet.
+    next: AtomicU64,
+    /// Segments are shown whole only: a device may fail in the middle of one, and another has to make it anew.
+    holds_back: AtomicBool,
 }
 
 impl Sink {
@@ -166,6 +228,9 @@ impl SegmentSink for Sink {
     }
 
     fn part(&self, _: usize, index: u64, data: &[u8]) -> Result<()> {
+        if self.holds_back.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         self.feed(self.run.key(index)).push(data);
         Ok(())
     }
@@ -176,12 +241,15 @@ impl SegmentSink for Sink {
         // Held until whoever waited has it: a small cache may let it go right after.
         let found = self.studio.0.cache.put_and_get(key, segment.data, &run.cancel)?;
         let took = std::mem::replace(&mut *lock(&self.last), Instant::now()).elapsed();
+        // The floor first: whoever reads the segment as it grows asks for the next one the moment it is whole, and
+        // must find that this run is about to make it.
+        self.next.store(next, Ordering::Relaxed);
+        self.studio.run_made(run, segment.index, took);
         feed.finish(match found {
             Found::Memory(data) => data,
             Found::Disk(found) => found.read()?,
         });
         *lock(&run.feed) = None;
-        self.studio.run_made(run, segment.index, took);
         if next >= run.title.segment_count() {
             return Ok(());
         }

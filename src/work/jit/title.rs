@@ -256,6 +256,13 @@ impl Title {
         self.inits.get(rendition as usize)?.get().cloned()
     }
 
+    /// The level that was promised of a rendition's H.264 in the High profile; `None` for anything else.
+    pub(super) fn promised_level(&self, rendition: u32) -> Option<u8> {
+        let codecs = &self.described.get(rendition as usize)?.codecs;
+        let high = codecs.iter().find_map(|codec| codec.strip_prefix("avc1.64"))?;
+        u8::from_str_radix(high.get(2..4)?, 16).ok()
+    }
+
     /// Holds what a run makes against what was promised.
     ///
     /// # Errors
@@ -266,7 +273,7 @@ impl Title {
             return Err(Error::internal(Stage::Mux, format!("there is no rendition {rendition}")));
         };
         let known = kept.get_or_init(|| Bytes::copy_from_slice(init));
-        if promised.codecs == codecs && known == init {
+        if keeps(&promised.codecs, codecs) && known == init {
             return Ok(());
         }
         let message = format!(
@@ -278,6 +285,21 @@ impl Title {
         );
         Err(Error::new(ErrorKind::Internal, "init_differs", Stage::Mux, message))
     }
+}
+
+/// Whether a player that can play what was promised can play what was made. Encoders on devices may say of
+/// themselves that they use less of a profile than they could (constraint flags), and keep to a lower level.
+fn keeps(promised: &[String], made: &[String]) -> bool {
+    let profile_and_level = |codec: &str| {
+        let facts = codec.strip_prefix("avc1.")?;
+        Some((facts.get(..2)?.to_owned(), u8::from_str_radix(facts.get(4..6)?, 16).ok()?))
+    };
+    let one =
+        |(promised, made): (&String, &String)| match (profile_and_level(promised), profile_and_level(made)) {
+            (Some((profile, level)), Some((made, used))) => profile == made && used <= level,
+            _ => promised == made,
+        };
+    promised.len() == made.len() && promised.iter().zip(made).all(one)
 }
 
 /// MPEG-TS has none; and what only the packets tell (copied AC-3 in fMP4) is not known yet.

@@ -13,7 +13,7 @@ use crate::config::paths::Area;
 use crate::media::plan::{Machine, Plan};
 use crate::media::progress::Progress;
 use crate::media::{RunLog, crash};
-use crate::model::document::{HardwareUse, OutputFormat};
+use crate::model::document::OutputFormat;
 use crate::model::record::{Job, JobProgress, JobState, Output, Outputs, RenditionEncoder};
 use crate::store::claim::Identity;
 use crate::store::hls_dir::Growing;
@@ -85,9 +85,6 @@ impl Performance {
             return Err(Error::cancelled(Stage::Plan));
         }
         let job = self.entry.record();
-        if job.document.hardware == HardwareUse::Require {
-            return Err(notes::no_hardware());
-        }
         let input = self.input(&job)?;
         let folder = self.board.paths().folder(Area::Output).unwrap_or(Path::new(""));
         let output = confine(self.entry.target(), folder)?;
@@ -99,6 +96,7 @@ impl Performance {
             machine: self.machine(),
             open_limit: self.board.limits().open_timeout,
             job: Some(self.entry.id()),
+            devices: self.board.devices(job.document.hardware),
         };
         let log = RunLog::tagged(self.listed.tag());
         // Each attempt has its own: a run that fails sets its flag.
@@ -106,6 +104,22 @@ impl Performance {
         self.entry.runs(progress.clone());
         let handles = Handles { cancel: &cancel, progress: &progress, log: &log };
         transcode(&order, &handles, self).map(|_| ())
+    }
+
+    /// Who encodes what.
+    fn note_encoders(&self, plan: &Plan) {
+        let encoder = |made: &crate::media::plan::Rendition| RenditionEncoder {
+            rendition: made.name.clone(),
+            encoder: made.encode.as_ref().map_or_else(|| "copy".into(), |settings| settings.encoder.clone()),
+        };
+        let encoders =
+            if plan.video.is_some() { plan.renditions.iter().map(encoder).collect() } else { Vec::new() };
+        self.entry.note(|job| {
+            job.video_encoder = encoders;
+            job.hardware_used = plan.device_encoders() > 0;
+            let new: Vec<_> = plan.warnings.iter().filter(|w| !job.warnings.contains(w)).cloned().collect();
+            job.warnings.extend(new);
+        });
     }
 
     fn input(&self, job: &Job) -> Result<PathBuf> {
@@ -129,23 +143,22 @@ fn is_worth_a_fresh_start(kind: ErrorKind) -> bool {
 impl Follower for Performance {
     fn planned(&self, plan: &Plan) {
         self.entry.reaches(Phase::Working);
-        let encoder = |made: &crate::media::plan::Rendition| RenditionEncoder {
-            rendition: made.name.clone(),
-            encoder: made.encode.as_ref().map_or_else(|| "copy".into(), |settings| settings.encoder.clone()),
-        };
-        let encoders =
-            if plan.video.is_some() { plan.renditions.iter().map(encoder).collect() } else { Vec::new() };
-        self.entry.note(|job| {
-            job.video_encoder = encoders;
-            let new: Vec<_> = plan.warnings.iter().filter(|w| !job.warnings.contains(w)).cloned().collect();
-            job.warnings.extend(new);
+        self.note_encoders(plan);
+    }
+
+    fn fell_back(&self, plan: &Plan, because: &Error) {
+        self.note_encoders(plan);
+        let because = because.to_string();
+        self.entry.note(move |job| {
+            // What was made before stays: hardware was used.
+            job.hardware_used = true;
+            job.fallback_reason = Some(because);
         });
     }
 
     fn goes_on_at(&self, _segment: u64) {
         self.resumed.store(true, Ordering::Relaxed);
     }
-
     fn grows(&self, growing: Growing) {
         self.entry.grows(growing);
     }

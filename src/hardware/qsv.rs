@@ -1,0 +1,84 @@
+//! Intel's Quick Sync, through oneVPL or the Media SDK.
+
+use super::backend::{Ask, Backend, Speed, Takes, Words, below_peak};
+use crate::model::ladder;
+use crate::model::track::VideoCodec;
+use std::path::PathBuf;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Qsv;
+
+impl Backend for Qsv {
+    fn device_type(&self) -> Option<&'static str> {
+        Some("qsv")
+    }
+
+    fn surface(&self) -> Option<&'static str> {
+        Some("qsv")
+    }
+
+    fn node_groups(&self) -> Vec<Vec<PathBuf>> {
+        vec![vec!["/dev/dri/renderD128".into(), "/dev/dri/renderD129".into(), "/dev/dri/renderD130".into()]]
+    }
+
+    fn absent_hint(&self) -> &'static str {
+        "is there an Intel GPU, and its kernel driver (i915, xe) loaded? a container needs --device /dev/dri"
+    }
+
+    fn encoder(&self, codec: VideoCodec) -> Option<&'static str> {
+        Some(match codec {
+            VideoCodec::H264 => "h264_qsv",
+            VideoCodec::Hevc => "hevc_qsv",
+            VideoCodec::Av1 => "av1_qsv",
+            VideoCodec::Vp9 => "vp9_qsv",
+        })
+    }
+
+    fn takes(&self) -> Takes {
+        Takes::Either
+    }
+
+    fn memory_format(&self, bit_depth: u8) -> &'static str {
+        if bit_depth > 8 { "p010le" } else { "nv12" }
+    }
+
+    fn scale(&self, (width, height): (u32, u32), memory_format: &str) -> Option<String> {
+        Some(format!("scale_qsv=w={width}:h={height}:format={memory_format}"))
+    }
+
+    fn deinterlace(&self) -> Option<&'static str> {
+        Some("deinterlace_qsv")
+    }
+
+    fn tone_map(&self) -> Option<&'static str> {
+        Some("vpp_qsv=tonemap=1")
+    }
+
+    fn words(&self, ask: &Ask) -> Words {
+        let preset = match ask.speed {
+            Speed::Fastest => "veryfast",
+            Speed::Fast => "faster",
+            Speed::Medium => "medium",
+            Speed::Slow => "slower",
+        };
+        let words = Words::default().with("preset", preset).with("forced_idr", 1);
+        match (ask.rate.crf, ask.rate.bitrate_bps) {
+            (None, Some(bitrate)) => words.average(bitrate),
+            (_, Some(peak)) => words.average(below_peak(peak)).peak(peak),
+            (crf, None) => {
+                let crf = crf.unwrap_or(ladder::default_crf(ask.codec));
+                words.with("global_quality", quality(ask.codec, crf))
+            }
+        }
+    }
+}
+
+/// The quality of ICQ, 1 to 51; AV1's and VP9's software scale goes to 63.
+fn quality(codec: VideoCodec, crf: f32) -> f32 {
+    let same_scale = match codec {
+        VideoCodec::H264 | VideoCodec::Hevc => crf,
+        VideoCodec::Av1 | VideoCodec::Vp9 => crf * 51.0 / 63.0,
+    };
+    (same_scale + 1.0).clamp(1.0, 51.0).round()
+}
