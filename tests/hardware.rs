@@ -239,7 +239,7 @@ fn node(mischief: &str, config: Config) -> Node {
 #[test]
 fn a_job_says_what_it_used_and_why_it_fell_back_and_the_device_rests() {
     let Some(film) = film() else { return };
-    let node = node("fail@100", Config::default());
+    let node = node("fail@300", Config::default());
     let input = node.add(&film);
     let job = |id: &str| {
         json!({

@@ -126,6 +126,18 @@ fn the_playlists_are_whole_and_true_before_anything_is_encoded() {
     assert_eq!(info["source"]["video"]["codec"], "h264");
 }
 
+/// Each segment is read as it grows, over a connection of its own that closes with its last byte, and the next is
+/// asked for at that moment: one viewer, and one run.
+#[test]
+fn who_asks_for_the_next_segment_the_moment_one_ends_stays_with_the_run() {
+    let Some(at) = stage(&config().with("stream.read_ahead", 4)) else { return };
+    let lowest = at.lowest();
+    for n in 0..16 {
+        at.get(&format!("{lowest}/{n}.ts")).expect(200);
+    }
+    assert_eq!(at.runs(), 1, "{:?}", at.node.said_about("starts at segment"));
+}
+
 /// Fetches all segments of a rendition in the given order and puts them together in their own.
 fn fetch(at: &Stage, rendition: &str, order: &[u64], extension: &str) -> BTreeMap<u64, Vec<u8>> {
     let fetch = |n: &u64| (*n, at.get(&format!("{rendition}/{n}.{extension}")).expect(200).body.to_vec());

@@ -50,7 +50,7 @@ impl Follower for Person {
         plan.warnings.iter().for_each(|warning| warn(warning));
     }
 
-    fn fell_back(&self, _plan: &Plan, because: &Error) {
+    fn fell_back(&self, _plan: &Plan, because: &Error, _behind: bool) {
         warn(&format!("software goes on in place of the device: {because}"));
     }
 

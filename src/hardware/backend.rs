@@ -187,6 +187,9 @@ pub trait Backend: Debug + Sync {
     /// The format of pictures in memory that go to it and come from it.
     fn memory_format(&self, bit_depth: u8) -> &'static str;
 
+    /// The filter that brings pictures there.
+    fn upload(&self) -> Option<&'static str>;
+
     /// The filter that scales there, to this size and format.
     fn scale(&self, size: (u32, u32), memory_format: &str) -> Option<String>;
 

@@ -122,6 +122,10 @@ impl Backend for Fake {
         "yuv420p"
     }
 
+    fn upload(&self) -> Option<&'static str> {
+        None
+    }
+
     fn scale(&self, _: (u32, u32), _: &str) -> Option<String> {
         None
     }

@@ -44,6 +44,10 @@ impl Backend for Nvenc {
         if bit_depth > 8 { "p010le" } else { "nv12" }
     }
 
+    fn upload(&self) -> Option<&'static str> {
+        Some("hwupload")
+    }
+
     fn scale(&self, (width, height): (u32, u32), memory_format: &str) -> Option<String> {
         Some(format!("scale_cuda={width}:{height}:format={memory_format}:interp_algo=bicubic"))
     }

@@ -43,6 +43,11 @@ impl Backend for Qsv {
         if bit_depth > 8 { "p010le" } else { "nv12" }
     }
 
+    fn upload(&self) -> Option<&'static str> {
+        // Its pools do not grow.
+        Some("hwupload=extra_hw_frames=24")
+    }
+
     fn scale(&self, (width, height): (u32, u32), memory_format: &str) -> Option<String> {
         Some(format!("scale_qsv=w={width}:h={height}:format={memory_format}"))
     }

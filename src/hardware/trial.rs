@@ -182,7 +182,8 @@ fn scale(trial: &Trial, kind: Kind, device: &Device) -> Result<(), Reason> {
     }
     let failed = |e| trial.failed("the device does not scale", e);
     let source = picture::picture(0, memory).map_err(failed)?;
-    let there = format!("hwupload,{filter},hwdownload,format={memory}");
+    let upload = backend.upload().unwrap_or("hwupload");
+    let there = format!("{upload},{filter},hwdownload,format={memory}");
     let place = (picture::time_base(), Rational::from_int(1));
     let mut graph = Graph::video_on(Some(device), &source, place, &there, 1).map_err(failed)?;
     let scaled = picture::pass(&mut graph, &source).map_err(failed)?;
@@ -261,7 +262,7 @@ fn pictures(
                 Some(device),
                 &picture,
                 (picture::time_base(), Rational::from_int(1)),
-                "hwupload",
+                kind.backend().upload().unwrap_or("hwupload"),
                 1,
             )?),
         };

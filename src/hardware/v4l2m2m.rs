@@ -45,6 +45,10 @@ impl Backend for V4l2m2m {
         "yuv420p"
     }
 
+    fn upload(&self) -> Option<&'static str> {
+        None
+    }
+
     fn scale(&self, _: (u32, u32), _: &str) -> Option<String> {
         None
     }

@@ -42,6 +42,10 @@ impl Backend for Videotoolbox {
         if bit_depth > 8 { "p010le" } else { "nv12" }
     }
 
+    fn upload(&self) -> Option<&'static str> {
+        Some("hwupload")
+    }
+
     fn scale(&self, (width, height): (u32, u32), _: &str) -> Option<String> {
         Some(format!("scale_vt=w={width}:h={height}"))
     }

@@ -20,8 +20,8 @@ use crate::hardware::codec::Station;
 use crate::model::track::VideoCodec;
 use std::thread;
 
-/// How far, in steps of `nice`: at 5, a thread gets a third of what one before it gets.
-const BEHIND: i32 = 5;
+/// How far, in steps of `nice`: at 4, a thread gets well under half of what one before it gets.
+const BEHIND: i32 = 4;
 
 /// Everything that has to open before a thread starts: so that what cannot work says so at once.
 pub struct Codecs {

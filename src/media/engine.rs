@@ -122,36 +122,82 @@ impl DeviceFilter {
     /// What has to be done to a picture so that the encoder can take it; `None` where nothing of it concerns the
     /// device.
     pub fn description(&self, on_device: bool, scaling: &Scaling) -> Option<String> {
-        let backend = self.on.kind.backend();
-        let Scaling { width, height, pixel_format } = scaling;
-        let memory = backend.memory_format(if pixel_format.contains("10") { 10 } else { 8 });
-        let takes = if self.on.encodes { backend.takes() } else { Takes::Memory };
-        let mut steps = Vec::new();
-        let mut there = on_device;
-        let mut scaled = false;
-        if self.on.scales
-            && let Some(scale) = backend.scale((*width, *height), memory)
-        {
-            if !there {
-                steps.extend([format!("format={memory}"), "hwupload".into()]);
-            }
-            steps.push(scale);
-            (there, scaled) = (true, true);
+        description(&self.on, on_device, scaling)
+    }
+}
+
+fn description(on: &OnDevice, on_device: bool, scaling: &Scaling) -> Option<String> {
+    let backend = on.kind.backend();
+    let Scaling { width, height, pixel_format } = scaling;
+    let memory = backend.memory_format(if pixel_format.contains("10") { 10 } else { 8 });
+    let takes = if on.encodes { backend.takes() } else { Takes::Memory };
+    let upload = backend.upload().unwrap_or("hwupload");
+    let mut steps = Vec::new();
+    let mut there = on_device;
+    let mut scaled = false;
+    if on.scales
+        && let Some(scale) = backend.scale((*width, *height), memory)
+    {
+        if !there {
+            steps.extend([format!("format={memory}"), upload.into()]);
         }
-        if there && (!scaled || takes == Takes::Memory) {
-            steps.extend(["hwdownload".into(), MEMORY_FORMATS.into()]);
-            there = false;
+        steps.push(scale);
+        (there, scaled) = (true, true);
+    }
+    if there && (!scaled || takes == Takes::Memory) {
+        steps.extend(["hwdownload".into(), MEMORY_FORMATS.into()]);
+        there = false;
+    }
+    let has_work = !steps.is_empty() || takes == Takes::Surfaces;
+    if has_work && !there {
+        if !scaled {
+            steps.push(format!("scale={width}:{height}:flags=bicubic"));
         }
-        let has_work = !steps.is_empty() || takes == Takes::Surfaces;
-        if has_work && !there {
-            if !scaled {
-                steps.push(format!("scale={width}:{height}:flags=bicubic"));
-            }
-            steps.push(format!("format={pixel_format}"));
-            if takes == Takes::Surfaces {
-                steps.push("hwupload".into());
-            }
+        steps.push(format!("format={pixel_format}"));
+        if takes == Takes::Surfaces {
+            steps.push(upload.into());
         }
-        (!steps.is_empty()).then(|| steps.join(","))
+    }
+    (!steps.is_empty()).then(|| steps.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hardware::Kind;
+
+    fn steps(kind: Kind, (decodes, scales, encodes): (bool, bool, bool), format: &str) -> Option<String> {
+        let on = OnDevice { kind, node: None, decodes, scales, encodes };
+        description(&on, decodes, &Scaling { width: 640, height: 360, pixel_format: format.into() })
+    }
+
+    #[test]
+    fn pictures_stay_on_the_device_from_decoder_to_encoder() {
+        let vaapi = steps(Kind::Vaapi, (true, true, true), "nv12");
+        assert_eq!(vaapi.as_deref(), Some("scale_vaapi=w=640:h=360:format=nv12:mode=hq"));
+        let nvenc = steps(Kind::Nvenc, (true, true, true), "p010le").unwrap();
+        assert!(!nvenc.contains("hw") && nvenc.contains("format=p010le"), "{nvenc}");
+    }
+
+    #[test]
+    fn they_go_up_or_down_once_where_the_device_does_a_part() {
+        let down = steps(Kind::Nvenc, (true, true, false), "yuv420p").unwrap();
+        let wanted = format!(
+            "scale_cuda=640:360:format=nv12:interp_algo=bicubic,hwdownload,{MEMORY_FORMATS},format=yuv420p"
+        );
+        assert_eq!(down, wanted);
+        let up = steps(Kind::Vaapi, (false, true, true), "nv12").unwrap();
+        assert_eq!(up, "format=nv12,hwupload,scale_vaapi=w=640:h=360:format=nv12:mode=hq");
+        let scaled_here = steps(Kind::Vaapi, (false, false, true), "nv12").unwrap();
+        assert_eq!(scaled_here, "scale=640:360:flags=bicubic,format=nv12,hwupload");
+        let there_and_back = steps(Kind::Vulkan, (false, true, false), "yuv420p").unwrap();
+        assert!(there_and_back.starts_with("format=nv12,hwupload,scale_vulkan="), "{there_and_back}");
+        assert!(there_and_back.ends_with("format=yuv420p") && there_and_back.contains("hwdownload"));
+    }
+
+    #[test]
+    fn what_lies_in_memory_and_stays_there_is_no_business_of_the_device() {
+        assert_eq!(steps(Kind::Nvenc, (false, false, true), "nv12"), None);
+        assert_eq!(steps(Kind::Fake, (false, false, true), "yuv420p"), None);
     }
 }

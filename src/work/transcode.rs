@@ -83,8 +83,8 @@ pub trait Follower {
     /// From now on others can play what is made, while it is made.
     fn grows(&self, _growing: Growing) {}
 
-    /// A device has failed, and software goes on with this plan.
-    fn fell_back(&self, _plan: &Plan, _because: &Error) {}
+    /// A device has failed, and software goes on with this plan, behind what the device has made if `behind`.
+    fn fell_back(&self, _plan: &Plan, _because: &Error, _behind: bool) {}
 
     /// Everything is encoded. What follows (syncing, checking, renaming) may be silent for long.
     fn finishing(&self) {}
@@ -141,11 +141,12 @@ impl Run<'_> {
         let facts = inspect(order.input, handles.cancel, handles.log, order.open_limit)?;
         let wish = (order.wish)(&facts);
         let plan = Plan::new(order.input.to_owned(), facts, &wish, order.machine, handles.cancel)?;
+        let plain = plan.clone();
         let (plan, lease) = choose_device(plan, &order.devices, handles.log)?;
         self.follower.planned(&plan);
         refuse_own_source(order.input, order.output)?;
         let made = match plan.format {
-            Format::Hls(kind) => self.make_folder(&plan, kind),
+            Format::Hls(kind) => self.make_folder(&plan, &plain, kind),
             Format::Mp4 | Format::Mkv | Format::Ts => self.make_file(&plan),
         }?;
         drop(lease);
@@ -173,9 +174,7 @@ impl Run<'_> {
                 if !devices.may_fall_back || devices.wish == HardwareUse::Require {
                     return Err(e);
                 }
-                let plan = plan.in_software();
-                self.follower.fell_back(&plan, &e);
-                again(e, plan)
+                again(e, plan.in_software())
             }
             ended => {
                 if ended.is_ok() {
@@ -186,8 +185,11 @@ impl Run<'_> {
         }
     }
 
-    fn make_folder(&self, plan: &Plan, kind: SegmentType) -> Result<Made> {
-        let mut output = self.claim_folder(plan, kind)?;
+    /// `plain` is the plan for the processor alone.
+    fn make_folder(&self, plan: &Plan, plain: &Plan, kind: SegmentType) -> Result<Made> {
+        // In MPEG-TS it does not matter who made the segments before. In fragmented MP4 it does.
+        let decides = if kind == SegmentType::Ts { plain } else { plan };
+        let mut output = self.claim_folder(decides, kind)?;
         self.follower.grows(output.growing(outlooks(plan), longest_segment(plan)));
         match self.fill_folder(plan, &mut output) {
             Ok(made) => output.publish(&|| self.follower.may_publish()).map(|()| made),
@@ -229,6 +231,7 @@ impl Run<'_> {
             let frames = output.resumed().first().map_or(0, |done| done.frames);
             progress.continues_at(plan.timeline.segment_time(first), frames);
             tracing::warn!("software goes on at segment {first}: {e}");
+            self.follower.fell_back(&plan, &e, first > 0);
             let (window, target) = (Window { first, end: None }, Target::Segments(output.sink()));
             used = plan;
             pipeline::run(&used, window, target, cancel, progress, log)
@@ -262,6 +265,7 @@ impl Run<'_> {
         let outcome = self.run(plan, Window::ALL, target(), |e, plan| {
             // A file is one piece.
             tracing::warn!("software makes the file from its beginning: {e}");
+            self.follower.fell_back(&plan, &e, false);
             progress.continues_at(Rational::ZERO, 0);
             used = plan;
             pipeline::run(&used, Window::ALL, target(), cancel, progress, log)
@@ -317,14 +321,8 @@ fn fingerprint(plan: &Plan) -> Result<u64> {
     let facts = fs::metadata(&plan.input).map_err(|e| Error::io(Stage::Open, "look at", &plan.input, &e))?;
     let mut hasher = DefaultHasher::new();
     (facts.len(), facts.mtime(), facts.mtime_nsec(), facts.ino()).hash(&mut hasher);
-    let fixed = fixed_part(plan);
-    (format!("{:?}", fixed.without_threads()), env!("CARGO_PKG_VERSION"), libav_build()).hash(&mut hasher);
+    (format!("{:?}", plan.without_threads()), env!("CARGO_PKG_VERSION"), libav_build()).hash(&mut hasher);
     Ok(hasher.finish())
-}
-
-/// In MPEG-TS it does not matter who made the segments before. In fragmented MP4 it does.
-fn fixed_part(plan: &Plan) -> Plan {
-    if plan.format == Format::Hls(SegmentType::Fmp4) { plan.clone() } else { plan.in_software() }
 }
 
 /// Replacing the source by its transcode would leave neither if somebody had second thoughts.

@@ -146,12 +146,12 @@ impl Follower for Performance {
         self.note_encoders(plan);
     }
 
-    fn fell_back(&self, plan: &Plan, because: &Error) {
+    fn fell_back(&self, plan: &Plan, because: &Error, behind: bool) {
         self.note_encoders(plan);
-        let because = because.to_string();
+        let because = because.message().to_owned();
         self.entry.note(move |job| {
-            // What was made before stays: hardware was used.
-            job.hardware_used = true;
+            // What the device has made stays.
+            job.hardware_used = behind;
             job.fallback_reason = Some(because);
         });
     }
