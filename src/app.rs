@@ -12,6 +12,7 @@ use crate::config::paths::PathMap;
 use crate::config::settings::{Acceleration, OnFailure, Settings};
 use crate::hardware::inventory::Inventory;
 use crate::hardware::prober::Prober;
+use crate::hardware::report::Report;
 use crate::http::{self, Doors};
 use crate::media::index::Shelf;
 use crate::media::plan::Machine;
@@ -361,7 +362,10 @@ fn inventory(settings: &Settings) -> Inventory {
             let named = matches!(settings.hardware.acceleration, Acceleration::List(_));
             inventory.find_out(prober, named, &settings.paths.state);
         }
-        Err(e) => tracing::warn!("the devices are not looked at: this program's own file is not known: {e}"),
+        Err(e) => {
+            tracing::warn!("the devices are not looked at: this program's own file is not known: {e}");
+            return Inventory::with(Report::empty());
+        }
     }
     inventory
 }

@@ -12,9 +12,9 @@ use super::sys;
 use crate::base::time::Rational;
 use std::ptr;
 
-/// Decoded pictures that the stages behind the decoder may hold at once: the queues, what is scaled, and
-/// what an encoder looks ahead over. Devices make them all before the first.
-const HELD_SURFACES: i32 = 24;
+/// Decoded pictures that the stages behind the decoder hold at once: the queues and what is being scaled. Devices
+/// make them all before the first, and NVDEC makes 32 at most, of which a stream may need 23 itself.
+const HELD_SURFACES: i32 = 8;
 
 /// An open decoder. Dropping it ends its threads without decoding what they still hold.
 #[derive(Debug)]

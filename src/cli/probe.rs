@@ -1,7 +1,7 @@
 //! `sprocket probe`: what the devices of this machine can do, tried here and now.
 //!
 //! What enters: the configuration, for what may be touched; the machine. What leaves: a line for each codec on
-//! each device, proven or refused with the reason, or the same as JSON. [`trial`] is what a child of the
+//! each device, proven or refused with the reason, or the same as JSON. [`trial()`] is what a child of the
 //! prober runs.
 
 use super::config::load;

@@ -9,7 +9,6 @@ use super::fake;
 use super::prober::Prober;
 use super::report::{DeviceReport, Reason, Report};
 use super::shelf;
-use super::trial::MOST_SESSIONS;
 use crate::config::settings::{Acceleration, Hardware};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -180,6 +179,10 @@ impl Inventory {
 
     fn failed_at(&self, kind: Kind, because: Reason, now: Instant) {
         let mut state = self.lock();
+        // Runs that die of one incident count once.
+        if state.resting.get(&kind).is_some_and(|resting| now < resting.until) {
+            return;
+        }
         let failures = state.resting.get(&kind).map_or(0, |resting| resting.failures) + 1;
         let rest = FIRST_REST.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST_REST);
         tracing::warn!("{kind} has failed ({}): it rests for {} s", because.message, rest.as_secs());
@@ -211,8 +214,7 @@ impl Inventory {
 /// Encoders that a device has at once, by the codec that has the fewest.
 fn sessions(device: &DeviceReport) -> u32 {
     let proven = device.codecs.iter().filter(|codec| codec.verdict.is_proven());
-    let most = |n: u32| if n >= MOST_SESSIONS { u32::MAX } else { n };
-    proven.filter_map(|codec| codec.sessions).map(most).min().unwrap_or(0)
+    proven.filter_map(|codec| codec.sessions).min().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -262,15 +264,15 @@ mod tests {
             sessions: Some(sessions),
             took_ms: 0,
         };
-        report.devices[1].codecs = vec![codec(3), codec(MOST_SESSIONS)];
-        report.devices[2].codecs = vec![codec(MOST_SESSIONS)];
+        report.devices[1].codecs = vec![codec(3), codec(8)];
+        report.devices[2].codecs = vec![codec(8)];
         let inventory = Inventory::with(report);
         let first = inventory.lease(Kind::Vaapi, 2).unwrap();
         assert!(inventory.lease(Kind::Vaapi, 2).is_none());
         assert_eq!(inventory.usable()[0].free_sessions, 1);
         drop(first);
         assert!(inventory.lease(Kind::Vaapi, 3).is_some());
-        assert!(inventory.lease(Kind::Vulkan, 500).is_some(), "no limit was found");
+        assert!(inventory.lease(Kind::Vulkan, 9).is_none(), "more were never tried");
         assert!(inventory.lease(Kind::Qsv, 1).is_none(), "there is none");
     }
 
@@ -292,10 +294,14 @@ mod tests {
         assert_eq!(kinds(&inventory, later), [Kind::Vaapi, Kind::Vulkan]);
         fail(later);
         assert_eq!(kinds(&inventory, later + FIRST_REST), [Kind::Vulkan], "twice as long");
+        fail(later);
+        assert_eq!(kinds(&inventory, later + FIRST_REST * 2).len(), 2, "one incident counts once");
+        let mut at = later;
         for _ in 0..40 {
-            fail(later);
+            at += LONGEST_REST;
+            fail(at);
         }
-        assert_eq!(kinds(&inventory, later + LONGEST_REST).len(), 2, "never for ever");
+        assert_eq!(kinds(&inventory, at + LONGEST_REST).len(), 2, "never for ever");
         inventory.worked(Kind::Vaapi);
         fail(later);
         assert_eq!(kinds(&inventory, later + FIRST_REST).len(), 2, "what worked begins anew");

@@ -3,7 +3,8 @@
 //! What enters: paths. What leaves: the reason why none of a group can be used, in words for the operator.
 
 use super::report::Reason;
-use std::fs::{self, File};
+use rustix::fs::Access;
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,8 @@ pub fn why_not(group: &[PathBuf], absent_hint: &str) -> Option<Reason> {
     let first = group.first()?;
     let mut refused = None;
     for node in group {
-        match File::options().read(true).write(true).open(node) {
-            Ok(_) => return None,
+        match may_open(node) {
+            Ok(()) => return None,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => refused = refused.or(Some(refusal(node, &e))),
         }
@@ -24,6 +25,11 @@ pub fn why_not(group: &[PathBuf], absent_hint: &str) -> Option<Reason> {
         Reason::new("no_device", message).hint(absent_hint)
     };
     Some(refused.unwrap_or_else(absent))
+}
+
+/// Whether this user may open it. It is not opened: a driver may hang over that.
+pub fn may_open(node: &Path) -> io::Result<()> {
+    Ok(rustix::fs::access(node, Access::READ_OK | Access::WRITE_OK)?)
 }
 
 /// What is to be done about a device node that cannot be opened.

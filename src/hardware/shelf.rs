@@ -5,8 +5,9 @@
 //! them, the folders of user-space drivers, the configuration. A report in which something hung, crashed or
 //! was not reached is not kept: the next start may know better.
 
+use super::nodes;
 use super::prober::Prober;
-use super::report::{Report, Verdict};
+use super::report::{Report, Source, Verdict};
 use crate::av::registry::libav_build;
 use crate::base::error::Result;
 use crate::base::fs::publish_bytes;
@@ -68,6 +69,9 @@ pub fn keep(state: &Path, prober: &Prober, report: &Report) -> Result<()> {
 }
 
 fn lasts(report: &Report) -> bool {
+    if report.listing != Source::Libav {
+        return false;
+    }
     let verdicts = report.devices.iter().flat_map(|device| {
         [&device.verdict, &device.scaling].into_iter().chain(device.codecs.iter().map(|codec| &codec.verdict))
     });
@@ -98,7 +102,7 @@ fn depends_on(prober: &Prober) -> String {
 
 fn device_nodes(vaapi_device: &Path) -> Vec<PathBuf> {
     let mut nodes = vec![vaapi_device.to_owned(), "/dev/dxg".into()];
-    for (folder, beginnings) in [("/dev", &["nvidia", "video"][..]), ("/dev/dri", &["render", "card"])] {
+    for (folder, beginnings) in [("/dev", &["nvidia", "video"][..]), ("/dev/dri", &["render"])] {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         nodes.extend(entries.map(|entry| entry.path()).filter(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -113,14 +117,14 @@ fn device_nodes(vaapi_device: &Path) -> Vec<PathBuf> {
 /// Which device it is, and whether this user may open it.
 fn node_facts(node: &Path) -> String {
     let facts = fs::metadata(node).map(|f| (f.rdev(), f.uid(), f.gid(), f.permissions().mode()));
-    let opens = fs::File::options().read(true).write(true).open(node).is_ok();
+    let opens = nodes::may_open(node).is_ok();
     format!("{:?} {opens}", facts.ok())
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::backend::Kind;
-    use super::super::report::{DeviceReport, Reason, Source};
+    use super::super::report::{DeviceReport, Reason};
     use super::*;
 
     fn report(code: &str) -> Report {

@@ -11,17 +11,28 @@ use std::sync::{Arc, OnceLock};
 
 /// Shared by the plan for the device and the one without. Clones share it.
 #[derive(Clone, Default)]
-pub struct BothSets(Arc<OnceLock<Vec<u8>>>);
+pub struct BothSets(Arc<OnceLock<Kept>>);
+
+#[derive(Clone)]
+struct Kept {
+    config: Vec<u8>,
+    /// It holds the sets of both.
+    merged: bool,
+}
 
 impl BothSets {
     /// The configuration of the track: that of whoever began, with the stand-in's sets if there is one.
     pub fn config(&self, own: &[u8], stand_in: Option<&[u8]>) -> Vec<u8> {
-        self.0.get_or_init(|| merged(own, stand_in).unwrap_or_else(|| own.to_vec())).clone()
+        let keep = || match merged(own, stand_in) {
+            Some(config) => Kept { config, merged: true },
+            None => Kept { config: own.to_vec(), merged: false },
+        };
+        self.0.get_or_init(keep).config.clone()
     }
 
-    /// Whether somebody has begun.
-    pub fn is_known(&self) -> bool {
-        self.0.get().is_some()
+    /// Whether somebody has begun, with the sets of both.
+    pub fn are_known(&self) -> bool {
+        self.0.get().is_some_and(|kept| kept.merged)
     }
 }
 
@@ -38,7 +49,7 @@ impl PartialEq for BothSets {
     }
 }
 
-/// `None` where one cannot be read or both use the same numbers.
+/// `None` where one cannot be read.
 fn merged(own: &[u8], stand_in: Option<&[u8]>) -> Option<Vec<u8>> {
     let own = parse_config(VideoCodec::H264, own).ok()?;
     let stand_in = parse_config(VideoCodec::H264, stand_in?).ok()?;
@@ -62,13 +73,17 @@ mod tests {
         assert_eq!(sets.clone().config(STAND_IN, None), first);
         let read = parse_config(VideoCodec::H264, &first).unwrap();
         assert_eq!((read.sps.len(), read.pps.len()), (2, 2));
+        assert!(sets.are_known());
     }
 
     #[test]
     fn who_begins_alone_stays_alone() {
         let sets = BothSets::default();
-        assert!(!sets.is_known());
+        assert!(!sets.are_known());
         assert_eq!(sets.config(OWN, None), OWN);
-        assert!(sets.is_known());
+        assert!(!sets.are_known());
+        let unreadable = BothSets::default();
+        assert_eq!(unreadable.config(b"", Some(STAND_IN)), b"");
+        assert!(!unreadable.are_known());
     }
 }

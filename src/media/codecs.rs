@@ -164,6 +164,11 @@ fn open_encoder(
 /// How the packets of the picture are framed, as the source's streams tell.
 fn framing_of(plan: &Plan, stream: &Stream) -> Option<(VideoCodec, NalFormat)> {
     let facts = plan.facts.video.as_ref()?;
+    // A configuration record (version 1) without sets: packets with lengths, of a kind that nobody tells here.
+    let config = stream.params.extradata();
+    if config.first() == Some(&1) && parse_config(VideoCodec::H264, config).is_err() {
+        return None;
+    }
     framing(&facts.codec, stream.params.extradata())
 }
 

@@ -191,6 +191,9 @@ impl<'a> Encode<'a> {
     fn start(&mut self, first: i64, packet: &Packet) -> Result<Clock> {
         let reorder = (first - packet.dts().unwrap_or(first)).max(i64::from(self.beside.least_reorder));
         let reorder_frames = u32::try_from(reorder).unwrap_or(0);
+        if self.beside.sets.is_some() && reorder_frames > self.beside.least_reorder {
+            return Err(self.reorders_too_much(reorder_frames));
+        }
         let params = self.encoder.parameters()?;
         let mut track = track_of(self.settings, self.codec, &params, reorder_frames);
         if let Some(both) = &self.beside.both_sets {
@@ -213,6 +216,15 @@ impl<'a> Encode<'a> {
         Err(Error::new(ErrorKind::Internal, "encoder_lost_frames", Stage::Encode, message))
     }
 
+    /// Where software's pictures come before a device's, their times would go back.
+    fn reorders_too_much(&self, frames: u32) -> Error {
+        let least = self.beside.least_reorder;
+        let name = &self.settings.encoder;
+        let message =
+            format!("{name} reorders {frames} pictures, and the encoder that stands in for it {least}");
+        Error::new(ErrorKind::Unavailable, "device_failed", Stage::Encode, message)
+    }
+
     fn not_a_key(&self, n: u64) -> Error {
         let message =
             format!("{} made no key picture at frame {n} though it was told to", self.settings.encoder);
@@ -231,7 +243,9 @@ pub(super) fn track_of(
     params: &Parameters,
     reorder_frames: u32,
 ) -> VideoTrack {
-    let depth = params.pixel_format().map_or(8, |(_, depth)| depth);
+    // Pictures on a device have no depth of their own.
+    let told = params.pixel_format().map(|(_, depth)| depth).filter(|depth| *depth > 0);
+    let depth = told.unwrap_or(if settings.pixel_format.contains("10") { 10 } else { 8 });
     VideoTrack {
         codec,
         width: settings.width,

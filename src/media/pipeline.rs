@@ -131,9 +131,15 @@ pub struct Start<'a> {
     pub lead_in: LeadIn,
 }
 
-/// Whether a run that failed may have failed because of its device: then software may do it. What a device
-/// makes of a picture can be wrong in every stage behind it, up to the codec strings that were promised.
-pub fn device_is_to_blame(plan: &Plan, e: &Error) -> bool {
+/// Whether a failure is a device's for certain.
+pub fn device_is_to_blame(e: &Error) -> bool {
+    matches!(e.code(), "device_failed" | "encoder_ignored_key" | "encoder_lost_frames" | "init_differs")
+}
+
+/// Whether a run that failed may have failed because of its device: then software may do it, or fail in its turn
+/// of what is wrong with the source or the wish. What a device makes of a picture can be wrong in every stage
+/// behind it, up to the codec strings that were promised.
+pub fn device_may_be_to_blame(plan: &Plan, e: &Error) -> bool {
     let elsewhere = matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::NoSpace | ErrorKind::Io);
     let before = matches!(e.stage(), Stage::Open | Stage::Demux) && e.code() != "device_failed";
     plan.device.is_some() && !elsewhere && !before

@@ -171,7 +171,8 @@ impl Plan {
         if let Some(video) = &mut plan.video {
             video.decoder_threads = 0;
         }
-        for settings in plan.renditions.iter_mut().filter_map(|r| r.encode.as_mut()) {
+        let all = plan.renditions.iter_mut().flat_map(|r| r.encode.iter_mut().chain(r.stand_in.iter_mut()));
+        for settings in all {
             settings.threads = 0;
             for (_, value) in settings.options.iter_mut().filter(|(key, _)| key == "x265-params") {
                 let kept: Vec<&str> = value.split(':').filter(|part| !part.starts_with("pools=")).collect();

@@ -57,8 +57,11 @@ impl Progress {
         }
     }
 
-    /// So much of the title was made by an earlier process: it counts as done from the start.
+    /// So much of the title was made by an earlier process, or an earlier run of this one: it counts as done from
+    /// the start, and what this one has decoded so far counts no more.
     pub fn continues_at(&self, time: Rational, frames: u64) {
+        self.position_ms.store(0, Relaxed);
+        self.frames.store(0, Relaxed);
         self.earlier_ms.store(time.to_ms(), Relaxed);
         self.earlier_frames.store(frames, Relaxed);
     }

@@ -204,14 +204,15 @@ impl HlsDir {
     }
 
     /// What was made so far stays, whoever made it: another run goes on behind the last segment that all
-    /// renditions have. What a rendition has beyond that is kept too, and not taken a second time.
+    /// renditions have. What a rendition has beyond that is kept too, and not taken a second time. Says whether
+    /// there is any segment.
     ///
     /// # Errors
     /// `io` when an init segment cannot be removed to which there is no segment yet.
-    pub fn go_on(&mut self) -> Result<()> {
+    pub fn go_on(&mut self) -> Result<bool> {
         self.shared.forget_lonely_inits()?;
         (self.first_segment, self.resumed) = self.shared.common();
-        Ok(())
+        Ok(self.shared.has_any())
     }
 
     /// Leaves the folder for a later process to go on with. What is not on the disk yet is synced.

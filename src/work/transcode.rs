@@ -146,10 +146,9 @@ impl Run<'_> {
         self.follower.planned(&plan);
         refuse_own_source(order.input, order.output)?;
         let made = match plan.format {
-            Format::Hls(kind) => self.make_folder(&plan, &plain, kind),
-            Format::Mp4 | Format::Mkv | Format::Ts => self.make_file(&plan),
+            Format::Hls(kind) => self.make_folder(&plan, &plain, kind, lease),
+            Format::Mp4 | Format::Mkv | Format::Ts => self.make_file(&plan, lease),
         }?;
-        drop(lease);
         handles.progress.published();
         Ok(made)
     }
@@ -160,17 +159,23 @@ impl Run<'_> {
         plan: &Plan,
         window: Window,
         target: Target,
+        lease: Option<Lease>,
         again: impl FnOnce(Error, Plan) -> Result<Outcome>,
     ) -> Result<Outcome> {
         let Handles { cancel, progress, log } = *self.handles;
         // A device that fails ends its run, not the job.
         let run = if plan.device.is_some() { cancel.child() } else { cancel.clone() };
         let ended = pipeline::run(plan, window, target, &run, progress, log);
+        drop(lease);
         let Some(on) = &plan.device else { return ended };
         let devices = &self.order.devices;
         match ended {
-            Err(e) if pipeline::device_is_to_blame(plan, &e) && !cancel.is_cancelled() => {
-                devices.inventory.failed(on.kind, Reason::new(e.code(), e.message()));
+            // Who cancels while a device hangs wants to hear of the cancel.
+            Err(e) if cancel.is_cancelled() => Err(Error::cancelled(e.stage())),
+            Err(e) if pipeline::device_may_be_to_blame(plan, &e) => {
+                if pipeline::device_is_to_blame(&e) {
+                    devices.inventory.failed(on.kind, Reason::new(e.code(), e.message()));
+                }
                 if !devices.may_fall_back || devices.wish == HardwareUse::Require {
                     return Err(e);
                 }
@@ -186,12 +191,18 @@ impl Run<'_> {
     }
 
     /// `plain` is the plan for the processor alone.
-    fn make_folder(&self, plan: &Plan, plain: &Plan, kind: SegmentType) -> Result<Made> {
+    fn make_folder(
+        &self,
+        plan: &Plan,
+        plain: &Plan,
+        kind: SegmentType,
+        lease: Option<Lease>,
+    ) -> Result<Made> {
         // In MPEG-TS it does not matter who made the segments before. In fragmented MP4 it does.
         let decides = if kind == SegmentType::Ts { plain } else { plan };
         let mut output = self.claim_folder(decides, kind)?;
         self.follower.grows(output.growing(outlooks(plan), longest_segment(plan)));
-        match self.fill_folder(plan, &mut output) {
+        match self.fill_folder(plan, &mut output, lease) {
             Ok(made) => output.publish(&|| self.follower.may_publish()).map(|()| made),
             Err(e) if e.is_cancelled() && self.follower.goes_on_later() => {
                 output.keep();
@@ -211,7 +222,7 @@ impl Run<'_> {
         HlsDir::create_for(&claim, output, overwrite, kind, names, at_most)
     }
 
-    fn fill_folder(&self, plan: &Plan, output: &mut HlsDir) -> Result<Made> {
+    fn fill_folder(&self, plan: &Plan, output: &mut HlsDir, lease: Option<Lease>) -> Result<Made> {
         let Handles { cancel, progress, log } = *self.handles;
         let first = output.first_segment();
         if first > 0 {
@@ -222,16 +233,20 @@ impl Run<'_> {
         }
         let (window, target) = (Window { first, end: None }, Target::Segments(output.sink()));
         let mut used = plan.clone();
-        let mut outcome = self.run(plan, window, target, |e, plan| {
-            output.go_on()?;
+        let begun_at = first;
+        let mut outcome = self.run(plan, window, target, lease, |e, mut plan| {
+            let made = output.go_on()?;
             let first = output.first_segment();
-            if first > 0 && !plan.can_go_on() {
+            if made && !plan.can_go_on() {
                 return Err(cannot_go_on(&e));
+            }
+            if !made {
+                plan.begin_anew();
             }
             let frames = output.resumed().first().map_or(0, |done| done.frames);
             progress.continues_at(plan.timeline.segment_time(first), frames);
             tracing::warn!("software goes on at segment {first}: {e}");
-            self.follower.fell_back(&plan, &e, first > 0);
+            self.follower.fell_back(&plan, &e, first > begun_at);
             let (window, target) = (Window { first, end: None }, Target::Segments(output.sink()));
             used = plan;
             pipeline::run(&used, window, target, cancel, progress, log)
@@ -251,7 +266,7 @@ impl Run<'_> {
         Ok(Made { outcome, bytes: output.bytes_written() })
     }
 
-    fn make_file(&self, plan: &Plan) -> Result<Made> {
+    fn make_file(&self, plan: &Plan, lease: Option<Lease>) -> Result<Made> {
         let Handles { cancel, progress, log } = *self.handles;
         let output = match self.order.job {
             None => OutputFile::create(self.order.output, self.order.overwrite)?,
@@ -262,7 +277,7 @@ impl Run<'_> {
         };
         let target = || Target::File(output.path().to_owned());
         let mut used = plan.clone();
-        let outcome = self.run(plan, Window::ALL, target(), |e, plan| {
+        let outcome = self.run(plan, Window::ALL, target(), lease, |e, plan| {
             // A file is one piece.
             tracing::warn!("software makes the file from its beginning: {e}");
             self.follower.fell_back(&plan, &e, false);

@@ -82,8 +82,13 @@ impl Plan {
     /// Whether software can go on behind segments that a device has made: in MPEG-TS always, in fragmented MP4 where
     /// the init segment that was written holds the parameter sets of both.
     pub fn can_go_on(&self) -> bool {
-        let shares = |rendition: &Rendition| rendition.both_sets.as_ref().is_some_and(BothSets::is_known);
+        let shares = |rendition: &Rendition| rendition.both_sets.as_ref().is_some_and(BothSets::are_known);
         self.format != Format::Hls(SegmentType::Fmp4) || self.renditions.iter().all(shares)
+    }
+
+    /// Nothing has been made: whoever begins now decides over the init segment.
+    pub fn begin_anew(&mut self) {
+        self.renditions.iter_mut().for_each(|rendition| rendition.both_sets = None);
     }
 
     /// Encoders on the device that a run of this plan opens.
@@ -97,7 +102,10 @@ impl Plan {
         let (video, facts) = (self.video.as_ref().filter(|v| !v.copy)?, self.facts.video.as_ref()?);
         let device = &usable.device;
         let depth = if facts.bit_depth > 8 { 10 } else { 8 };
-        let source = source_codec(&facts.codec).filter(|_| !video.copy);
+        // What it was not tried with it does not know: the trials are of 4:2:0.
+        let known =
+            ["yuv420p", "yuvj420p", "yuv420p10le", "nv12", "p010le"].contains(&facts.pixel_format.as_str());
+        let source = source_codec(&facts.codec).filter(|_| !video.copy && known);
         let decodes = source.is_some_and(|codec| device.proven(Direction::Decode, codec, depth).is_some());
         let encodes = self.can_encode(usable);
         let scales = device.scaling.is_proven();
@@ -162,6 +170,10 @@ fn give_to_device(
         ..software.clone()
     };
     let mut stand_in = software;
+    if stand_in.encoder != "libx264" {
+        // It reorders nothing, or nobody knows: times must not go back where the device follows.
+        made.options.push(("bf".into(), "0".into()));
+    }
     if asked.codec == VideoCodec::H264 {
         let level = level(&stand_in)?;
         for settings in [&mut made, &mut stand_in] {

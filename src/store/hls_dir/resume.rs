@@ -230,6 +230,14 @@ impl Shared {
         (common as u64, all.iter().map(sum).collect())
     }
 
+    /// Whether any rendition has a segment.
+    pub(super) fn has_any(&self) -> bool {
+        let is_there = |written: &Mutex<Written>| {
+            !written.lock().unwrap_or_else(PoisonError::into_inner).segments.is_empty()
+        };
+        self.renditions.iter().any(is_there)
+    }
+
     /// An init segment to which nothing was made binds nobody.
     pub(super) fn forget_lonely_inits(&self) -> Result<()> {
         let lock =

@@ -142,7 +142,10 @@ fn make(studio: &Studio, run: &Arc<Run>, cores: &Cores, log: &RunLog) -> Result<
     sink.holds_back.store(true, Ordering::Relaxed);
     let ended = produce(&on, &sink, log);
     drop(lease);
-    let Some(plan) = after_device(studio, run, &on, &sink, &ended) else { return ended };
+    let Some(plan) = after_device(studio, run, &on, &ended) else {
+        // Who leaves while a device hangs has left.
+        return if run.cancel.is_cancelled() { Err(Error::cancelled(Stage::Encode)) } else { ended };
+    };
     // Nothing of the segment has been sent: whoever waits for it does not see who makes it.
     sink.holds_back.store(false, Ordering::Relaxed);
     produce(&plan, &sink, log)
@@ -180,19 +183,20 @@ fn with_device(studio: &Studio, run: &Run, plan: &Plan) -> Option<(Plan, Lease)>
 
 /// What is to be done when a run with a device has ended: the plan without it, if it has failed and software
 /// may stand in.
-fn after_device(studio: &Studio, run: &Run, on: &Plan, sink: &Sink, ended: &Result<()>) -> Option<Plan> {
+fn after_device(studio: &Studio, run: &Run, on: &Plan, ended: &Result<()>) -> Option<Plan> {
     let (inventory, device) = (&studio.0.inventory, on.device.as_ref()?);
     match ended {
-        Err(e) if pipeline::device_is_to_blame(on, e) && !run.cancel.is_cancelled() => {
-            inventory.failed(device.kind, Reason::new(e.code(), e.message()));
+        Err(e) if pipeline::device_may_be_to_blame(on, e) && !run.cancel.is_cancelled() => {
+            if pipeline::device_is_to_blame(e) {
+                inventory.failed(device.kind, Reason::new(e.code(), e.message()));
+            }
             studio.0.may_fall_back.then(|| on.in_software())
         }
-        _ => {
-            if sink.next.load(Ordering::Relaxed) > run.first {
-                inventory.worked(device.kind);
-            }
+        Ok(()) => {
+            inventory.worked(device.kind);
             None
         }
+        Err(_) => None,
     }
 }
 
