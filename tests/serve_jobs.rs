@@ -418,9 +418,11 @@ fn jobs_keep_to_their_cores_and_stand_behind_the_api() {
     let (codecs, others): (Vec<_>, Vec<_>) =
         thread_facts(&at.node).into_iter().partition(|(name, ..)| name.starts_with("av"));
     assert!(codecs.len() >= 2, "{codecs:?}");
+    assert!(codecs.iter().any(|(.., nice)| *nice == 15), "{codecs:?}");
     for (name, cores, nice) in &codecs {
         assert!(cores.parse::<u32>().is_ok(), "{name} may use the cores {cores}");
-        assert_eq!(*nice, 15, "{name}");
+        // Those that decode give way to those that encode.
+        assert!((15..=19).contains(nice), "{name} stands at {nice}");
     }
     let http: Vec<_> = others.iter().filter(|(name, ..)| name.starts_with("http")).collect();
     assert!(!http.is_empty(), "{others:?}");
