@@ -7,7 +7,7 @@
 
 use super::audio_groups::AudioGroups;
 use super::{Packetizer, TsError, TsMuxer, to_90k};
-use crate::base::time::Rational;
+use crate::base::time::{Rational, Rounding, rescale};
 use crate::model::track::Sample;
 use std::collections::VecDeque;
 
@@ -121,7 +121,9 @@ impl<'m> Growing<'m> {
         let base = self.muxer.video.as_ref().map_or(Rational::TB_90K, |v| v.time_base);
         let front = self.video.waiting.front()?;
         let next = self.video.waiting.get(1).map(|next| next.dts.saturating_sub(front.dts));
-        next.or(self.video.complete.then_some(front.duration)).map(|ticks| to_90k(ticks, base))
+        // A length, not a time: the clock's own beginning does not belong to it.
+        let ticks = next.or(self.video.complete.then_some(front.duration))?;
+        Some(rescale(ticks, base, Rational::TB_90K, Rounding::Nearest))
     }
 
     /// A picture's clock needs to know when the next one comes.

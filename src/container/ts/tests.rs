@@ -374,6 +374,10 @@ fn packets_are_interleaved_by_decoding_time() {
     let packets = parse(&second_segments(&usual(FPS_25), 3, 2, (2000, 300)));
     let pes = pes_packets(&packets);
     check_interleaved(&pes);
+    for (n, sound) in pes.iter().enumerate().filter(|(_, one)| one.pid == 0x101) {
+        let too_late = |p: &&Pes| p.pid == 0x100 && p.decode_time() <= sound.decode_time() + 6_300;
+        assert!(!pes[n + 1..].iter().any(|p| too_late(&p)), "{n}: sound is written behind its pictures");
+    }
     assert_eq!(pes[0].pid, 0x100, "the picture brings the clock");
     assert!(packets[2].pcr.is_some());
 }
