@@ -1,18 +1,17 @@
 //! Devices that decode, scale and encode outside the processor, and pictures that lie on them.
 //!
-//! A [`Device`] is opened by libav's name of its type; pictures get to it through [`Surfaces`] and back
-//! through [`Frame::download`]. Every call may end in a driver, and so may hang or end the process: who
+//! A [`Device`] is opened by libav's name of its type; pictures get to it through a filter graph that has
+//! it (`Graph::video_on`) and back through one too, or by [`Frame::download`]. Every call may end in a driver, and so may hang or end the process: who
 //! cannot bear that makes it in another thread or process (`hardware`).
 
 use super::error::AvError;
 use super::frame::Frame;
 use super::log::RunLog;
-use super::registry;
 use super::sys;
 use std::ffi::{CStr, CString};
 use std::ptr;
 
-/// An open device. Clones share it.
+/// An open device. [`Device::share`] gives a second hold on it.
 #[derive(Debug)]
 pub struct Device {
     context: Reference,
@@ -30,8 +29,7 @@ unsafe impl Sync for Reference {}
 
 impl Reference {
     fn share(&self) -> Result<Self, AvError> {
-        let other = Self(self.give()?);
-        Ok(other)
+        self.give().map(Self)
     }
 
     /// A new reference for a context of libav's, which frees it.
@@ -81,11 +79,6 @@ impl Device {
         Ok(Self { context: self.context.share()?, kind: self.kind.clone() })
     }
 
-    /// libav's name of its type.
-    pub fn kind(&self) -> &str {
-        &self.kind
-    }
-
     pub(super) fn give(&self) -> Result<*mut sys::AVBufferRef, AvError> {
         self.context.give()
     }
@@ -95,59 +88,6 @@ impl Device {
             // SAFETY: a look-up by a terminated string.
             unsafe { sys::av_hwdevice_find_type_by_name(name.as_ptr()) }
         })
-    }
-}
-
-/// Room for pictures of one size and format on a device.
-#[derive(Debug)]
-pub struct Surfaces(Reference);
-
-impl Surfaces {
-    /// Room for pictures of `size` whose format is `memory` (`nv12`, `p010le`) where they are not on the
-    /// device, and `surface` (`vaapi`, `cuda`, `vulkan`) where they are. `count` are made at once by devices
-    /// that cannot make more later.
-    ///
-    /// # Errors
-    /// libav's code: formats that the device does not know, no room.
-    pub fn new(
-        device: &Device,
-        surface: &str,
-        memory: &str,
-        size: (u32, u32),
-        count: u32,
-    ) -> Result<Self, AvError> {
-        let invalid = AvError(sys::AVERROR(libc::EINVAL));
-        let format = registry::pixel_format(surface).ok_or(invalid)?;
-        let memory = registry::pixel_format(memory).ok_or(invalid)?;
-        let side = |n: u32| i32::try_from(n).map_err(|_| invalid);
-        let (width, height, count) = (side(size.0)?, side(size.1)?, side(count)?);
-        // SAFETY: the device is valid; null is handled; the context is ours to fill until it is initialised.
-        unsafe {
-            let frames = Reference(sys::av_hwframe_ctx_alloc(device.context.0));
-            if frames.0.is_null() {
-                return Err(AvError::NO_MEMORY);
-            }
-            let context = &mut *(*frames.0).data.cast::<sys::AVHWFramesContext>();
-            (context.format, context.sw_format) = (format, memory);
-            (context.width, context.height, context.initial_pool_size) = (width, height, count);
-            AvError::check(sys::av_hwframe_ctx_init(frames.0))?;
-            Ok(Self(frames))
-        }
-    }
-
-    /// The picture on the device, with the same times and properties.
-    ///
-    /// # Errors
-    /// libav's code: another size or format, no room, a device that is gone.
-    pub fn upload(&self, picture: &Frame) -> Result<Frame, AvError> {
-        let mut frame = Frame::new()?;
-        // SAFETY: valid context and frames; the new frame is empty.
-        unsafe {
-            AvError::check(sys::av_hwframe_get_buffer(self.0.0, frame.as_mut_ptr(), 0))?;
-            AvError::check(sys::av_hwframe_transfer_data(frame.as_mut_ptr(), picture.as_ptr(), 0))?;
-            AvError::check(sys::av_frame_copy_props(frame.as_mut_ptr(), picture.as_ptr()))?;
-        }
-        Ok(frame)
     }
 }
 

@@ -79,6 +79,11 @@ pub enum OpenError {
     Av(AvError),
 }
 
+/// Bits of each sample of a pixel format that encoders of ours are given, by its name.
+pub fn bit_depth_of(pixel_format: &str) -> u8 {
+    if pixel_format.contains("10") { 10 } else { 8 }
+}
+
 impl From<AvError> for OpenError {
     fn from(e: AvError) -> Self {
         Self::Av(e)

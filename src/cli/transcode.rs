@@ -10,6 +10,7 @@ use super::say;
 use crate::av::log::RunLog;
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, Result};
+use crate::config::Loaded;
 use crate::hardware::inventory::Inventory;
 use crate::media::demux::OPEN_LIMIT;
 use crate::media::plan::{Machine, Plan};
@@ -81,15 +82,16 @@ fn make(args: &TranscodeArgs, cancel: &Cancel, progress: &Arc<Progress>) -> Resu
 
 /// The devices, if there is any sign of one: looking at them takes seconds.
 fn inventory(wish: HardwareUse) -> Inventory {
-    // Which devices may be touched is the only thing that a transcode takes from there.
-    let hardware = load(None).map(|loaded| loaded.settings.hardware);
-    match hardware {
-        Ok(hardware) if wish != HardwareUse::Forbid => Inventory::for_command(&hardware),
-        Err(e) if wish != HardwareUse::Forbid => {
+    if wish == HardwareUse::Forbid {
+        return Inventory::default();
+    }
+    // A transcode takes no more from there than which devices may be touched, and what a node has seen of them.
+    match load(None) {
+        Ok(Loaded { settings, .. }) => Inventory::for_command(&settings.hardware, &settings.paths.state),
+        Err(e) => {
             warn(&format!("the configuration cannot be read, and no device is used: {e}"));
             Inventory::default()
         }
-        _ => Inventory::default(),
     }
 }
 

@@ -4,6 +4,7 @@
 use super::{fake, nvenc, qsv, v4l2m2m, vaapi, videotoolbox, vulkan};
 use crate::config::settings::Device as Word;
 use crate::model::job::RateWish;
+use crate::model::ladder;
 use crate::model::track::VideoCodec;
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Debug};
@@ -129,6 +130,34 @@ pub struct Ask {
     pub speed: Speed,
 }
 
+/// What a wish for quality and rate comes to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Rate {
+    /// So many bits each second on average.
+    Average(u64),
+    /// This quality, and no more bits each second than that.
+    Capped {
+        /// On the scale of the encoder in software.
+        crf: f32,
+        /// Bits each second.
+        peak: u64,
+    },
+    /// This quality, whatever it takes.
+    Quality(f32),
+}
+
+impl Ask {
+    /// The contract's meaning of the two figures, with the default quality where none is asked for.
+    pub(super) fn rate(&self) -> Rate {
+        let crf = self.rate.crf.unwrap_or(ladder::default_crf(self.codec));
+        match (self.rate.crf, self.rate.bitrate_bps) {
+            (None, Some(bitrate)) => Rate::Average(bitrate),
+            (_, Some(peak)) => Rate::Capped { crf, peak },
+            (_, None) => Rate::Quality(crf),
+        }
+    }
+}
+
 /// Settings of an encoder in libav's words, besides size, format and group of pictures.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Words {
@@ -168,9 +197,6 @@ pub trait Backend: Debug + Sync {
     /// libav's name of its type; `None` where encoders find the device themselves.
     fn device_type(&self) -> Option<&'static str>;
 
-    /// libav's name of pictures that lie on it.
-    fn surface(&self) -> Option<&'static str>;
-
     /// The files that have to be there for the first device to work, any one of each group; empty where there
     /// are no such files.
     fn node_groups(&self) -> Vec<Vec<PathBuf>>;
@@ -201,6 +227,19 @@ pub trait Backend: Debug + Sync {
 
     /// Quality, rate, speed, and that a picture asked for as key becomes an IDR picture.
     fn words(&self, ask: &Ask) -> Words;
+}
+
+/// Pictures in memory as most devices take them.
+pub(super) fn semi_planar(bit_depth: u8) -> &'static str {
+    if bit_depth > 8 { "p010le" } else { "nv12" }
+}
+
+/// A quality on H.264's scale of 51; that of AV1 and VP9 goes to 63.
+pub(super) fn on_scale_of_51(codec: VideoCodec, crf: f32) -> f32 {
+    match codec {
+        VideoCodec::H264 | VideoCodec::Hevc => crf,
+        VideoCodec::Av1 | VideoCodec::Vp9 => crf * 51.0 / 63.0,
+    }
 }
 
 /// Three quarters of a peak: the average that is asked of encoders that know no quality with a peak.

@@ -80,15 +80,14 @@ impl Station {
         let Some(device) = self.device()? else { return Ok(None) };
         let params = params.share().map_err(|e| e.at(Stage::Decode, "no room for a decoder"))?;
         let log = self.log.clone();
-        let make = move || {
-            log.enter_thread();
-            Decoder::open_on(&device, &params, time_base, &log).map(|decoder| decoder.ok_or(()))
-        };
         let kind = self.kind;
-        let made = Guard::start(self.log.thread_name("dev-dec"), move || match make() {
-            Ok(Ok(decoder)) => Ok(decoder),
-            Ok(Err(())) => Err(None),
-            Err(e) => Err(Some(e)),
+        let made = Guard::start(self.log.thread_name("dev-dec"), move || {
+            log.enter_thread();
+            match Decoder::open_on(&device, &params, time_base, &log) {
+                Ok(Some(decoder)) => Ok(decoder),
+                Ok(None) => Err(None),
+                Err(e) => Err(Some(e)),
+            }
         });
         match made {
             Ok(Ok(guard)) => Ok(Some(StationDecoder { kind, guard })),
@@ -110,9 +109,10 @@ impl Station {
     pub fn graphs(&self) -> Result<StationGraphs> {
         let device = self.device()?;
         tracing::debug!("{} scales", self.kind);
-        let made = Guard::start(self.log.thread_name("dev-flt"), || Ok::<_, AvError>(None));
+        // The device goes with the graphs: it is let go of in their thread.
+        let made = Guard::start(self.log.thread_name("dev-flt"), move || Ok::<_, AvError>((device, None)));
         let guard = flat(made).map_err(|e| failed(self.kind, Stage::Filter, "does not scale", e))?;
-        Ok(StationGraphs { kind: self.kind, device, log: self.log.clone(), guard })
+        Ok(StationGraphs { kind: self.kind, log: self.log.clone(), guard })
     }
 }
 
@@ -251,13 +251,15 @@ impl fmt::Debug for StationEncoder {
     }
 }
 
+/// A device, and the graph that was used last on it with its description.
+type Graphs = (Option<Device>, Option<(String, Graph)>);
+
 /// See [`Station::graphs`].
 #[derive(Debug)]
 pub struct StationGraphs {
     kind: Kind,
-    device: Option<Device>,
     log: RunLog,
-    guard: Guard<Option<(String, Graph)>>,
+    guard: Guard<Graphs>,
 }
 
 impl StationGraphs {
@@ -266,11 +268,9 @@ impl StationGraphs {
     /// # Errors
     /// `device_failed`.
     pub fn pass(&self, frame: &Frame, place: (Rational, Rational), description: &str) -> Result<Frame> {
-        let no_room = |e: AvError| e.at(Stage::Filter, "no room for a picture");
-        let frame = frame.share().map_err(no_room)?;
-        let device = self.device.as_ref().map(Device::share).transpose().map_err(no_room)?;
+        let frame = frame.share().map_err(|e| e.at(Stage::Filter, "no room for a picture"))?;
         let (description, log) = (description.to_owned(), self.log.clone());
-        let done = self.guard.call(move |kept| {
+        let done = self.guard.call(move |(device, kept)| {
             log.enter_thread();
             let graph = match kept {
                 Some((of, graph)) if *of == description && graph.fits(&frame) => graph,

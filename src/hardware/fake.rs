@@ -4,7 +4,7 @@
 //! What enters: [`VARIABLE`], `WHAT@N`. What leaves: an encoder behind the same trait as every device's, and a
 //! report that says it works. Without the variable there is no such device.
 
-use super::backend::{Ask, Backend, Kind, Takes, Words};
+use super::backend::{Ask, Backend, Kind, Rate, Takes, Words};
 use super::codec::DeviceEncoder;
 use super::report::{CodecReport, DeviceReport, Direction, Reason, Verdict};
 use crate::av::encoder::{Encoder, OpenError, VideoSettings};
@@ -98,10 +98,6 @@ impl Backend for Fake {
         None
     }
 
-    fn surface(&self) -> Option<&'static str> {
-        None
-    }
-
     fn node_groups(&self) -> Vec<Vec<PathBuf>> {
         Vec::new()
     }
@@ -140,10 +136,10 @@ impl Backend for Fake {
 
     fn words(&self, ask: &Ask) -> Words {
         let words = Words::default();
-        match (ask.rate.crf, ask.rate.bitrate_bps) {
-            (None, Some(bitrate)) => words.average(bitrate),
-            (_, Some(peak)) => words.with("crf", ask.rate.crf.unwrap_or(23.0)).peak(peak),
-            (crf, None) => words.with("crf", crf.unwrap_or(23.0)),
+        match ask.rate() {
+            Rate::Average(bitrate) => words.average(bitrate),
+            Rate::Capped { crf, peak } => words.with("crf", crf).peak(peak),
+            Rate::Quality(crf) => words.with("crf", crf),
         }
     }
 }

@@ -86,12 +86,16 @@ impl Inventory {
 
     /// For a command that is about to encode: what is known after a look at the machine, if there is any sign of a
     /// device or the configuration names one. Takes as long as the prober then, and no time else.
-    pub fn for_command(hardware: &Hardware) -> Self {
+    ///
+    /// A report that a node has kept in `state` and that still holds is taken instead.
+    pub fn for_command(hardware: &Hardware, state: &Path) -> Self {
         let inventory = Self::default();
         let named = matches!(hardware.acceleration, Acceleration::List(_));
         inventory.lock().named = named;
         match Prober::new(hardware) {
-            Ok(prober) if named || prober.sees_a_device() => inventory.learn(prober.probe()),
+            Ok(prober) if named || prober.sees_a_device() => {
+                inventory.learn(shelf::read(state, &prober).unwrap_or_else(|| prober.probe()));
+            }
             _ => inventory.learn(Report::empty()),
         }
         inventory

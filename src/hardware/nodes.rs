@@ -46,7 +46,7 @@ fn refusal(node: &Path, e: &io::Error) -> Reason {
 }
 
 /// How a user comes into the group of a device.
-pub fn join_group(gid: u32) -> String {
+fn join_group(gid: u32) -> String {
     let groups = fs::read_to_string("/etc/group").unwrap_or_default();
     let group = group_name(&groups, gid).unwrap_or_else(|| gid.to_string());
     format!(

@@ -1,7 +1,6 @@
 //! NVIDIA: CUDA surfaces, NVDEC, NVENC, `scale_cuda`.
 
-use super::backend::{Ask, Backend, Speed, Takes, Words};
-use crate::model::ladder;
+use super::backend::{Ask, Backend, Rate, Speed, Takes, Words, on_scale_of_51, semi_planar};
 use crate::model::track::VideoCodec;
 use std::path::PathBuf;
 
@@ -11,10 +10,6 @@ pub struct Nvenc;
 
 impl Backend for Nvenc {
     fn device_type(&self) -> Option<&'static str> {
-        Some("cuda")
-    }
-
-    fn surface(&self) -> Option<&'static str> {
         Some("cuda")
     }
 
@@ -41,7 +36,7 @@ impl Backend for Nvenc {
     }
 
     fn memory_format(&self, bit_depth: u8) -> &'static str {
-        if bit_depth > 8 { "p010le" } else { "nv12" }
+        semi_planar(bit_depth)
     }
 
     fn upload(&self) -> Option<&'static str> {
@@ -74,20 +69,16 @@ impl Backend for Nvenc {
             .with("forced-idr", 1)
             .with("no-scenecut", 1)
             .with("rc", "vbr");
-        let quality = |words: Words| {
-            let crf = ask.rate.crf.unwrap_or(ladder::default_crf(ask.codec));
-            words.with("cq", constant_quality(ask.codec, crf))
-        };
-        match (ask.rate.crf, ask.rate.bitrate_bps) {
-            (None, Some(bitrate)) => words.average(bitrate),
-            (_, Some(peak)) => quality(words).peak(peak),
-            (_, None) => quality(words),
+        let quality = |crf| words.clone().with("cq", constant_quality(ask.codec, crf));
+        match ask.rate() {
+            Rate::Average(bitrate) => words.average(bitrate),
+            Rate::Capped { crf, peak } => quality(crf).peak(peak),
+            Rate::Quality(crf) => quality(crf),
         }
     }
 }
 
-/// `cq` counts as H.264's quantiser does, 1 to 51; AV1's and VP9's scale of quality goes to 63.
+/// `cq` counts as H.264's quantiser does, 1 to 51.
 fn constant_quality(codec: VideoCodec, crf: f32) -> f32 {
-    let same_scale = if codec == VideoCodec::Av1 { crf * 51.0 / 63.0 } else { crf };
-    (same_scale + 2.0).clamp(1.0, 51.0).round()
+    (on_scale_of_51(codec, crf) + 2.0).clamp(1.0, 51.0).round()
 }

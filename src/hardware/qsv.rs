@@ -1,7 +1,6 @@
 //! Intel's Quick Sync, through oneVPL or the Media SDK.
 
-use super::backend::{Ask, Backend, Speed, Takes, Words, below_peak};
-use crate::model::ladder;
+use super::backend::{Ask, Backend, Rate, Speed, Takes, Words, below_peak, on_scale_of_51, semi_planar};
 use crate::model::track::VideoCodec;
 use std::path::PathBuf;
 
@@ -11,10 +10,6 @@ pub struct Qsv;
 
 impl Backend for Qsv {
     fn device_type(&self) -> Option<&'static str> {
-        Some("qsv")
-    }
-
-    fn surface(&self) -> Option<&'static str> {
         Some("qsv")
     }
 
@@ -40,7 +35,7 @@ impl Backend for Qsv {
     }
 
     fn memory_format(&self, bit_depth: u8) -> &'static str {
-        if bit_depth > 8 { "p010le" } else { "nv12" }
+        semi_planar(bit_depth)
     }
 
     fn upload(&self) -> Option<&'static str> {
@@ -68,22 +63,15 @@ impl Backend for Qsv {
             Speed::Slow => "slower",
         };
         let words = Words::default().with("preset", preset).with("forced_idr", 1);
-        match (ask.rate.crf, ask.rate.bitrate_bps) {
-            (None, Some(bitrate)) => words.average(bitrate),
-            (_, Some(peak)) => words.average(below_peak(peak)).peak(peak),
-            (crf, None) => {
-                let crf = crf.unwrap_or(ladder::default_crf(ask.codec));
-                words.with("global_quality", quality(ask.codec, crf))
-            }
+        match ask.rate() {
+            Rate::Average(bitrate) => words.average(bitrate),
+            Rate::Capped { peak, .. } => words.average(below_peak(peak)).peak(peak),
+            Rate::Quality(crf) => words.with("global_quality", quality(ask.codec, crf)),
         }
     }
 }
 
-/// The quality of ICQ, 1 to 51; AV1's and VP9's software scale goes to 63.
+/// The quality of ICQ, 1 to 51.
 fn quality(codec: VideoCodec, crf: f32) -> f32 {
-    let same_scale = match codec {
-        VideoCodec::H264 | VideoCodec::Hevc => crf,
-        VideoCodec::Av1 | VideoCodec::Vp9 => crf * 51.0 / 63.0,
-    };
-    (same_scale + 1.0).clamp(1.0, 51.0).round()
+    (on_scale_of_51(codec, crf) + 1.0).clamp(1.0, 51.0).round()
 }

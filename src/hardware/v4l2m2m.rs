@@ -17,10 +17,6 @@ impl Backend for V4l2m2m {
         None
     }
 
-    fn surface(&self) -> Option<&'static str> {
-        None
-    }
-
     fn node_groups(&self) -> Vec<Vec<PathBuf>> {
         vec![NODES.map(|n| format!("/dev/video{n}").into()).collect()]
     }

@@ -1,7 +1,6 @@
 //! VA-API: Intel and AMD on Linux, through a render node.
 
-use super::backend::{Ask, Backend, Speed, Takes, Words, below_peak};
-use crate::model::ladder;
+use super::backend::{Ask, Backend, Rate, Speed, Takes, Words, below_peak, semi_planar};
 use crate::model::track::VideoCodec;
 use std::path::PathBuf;
 
@@ -11,10 +10,6 @@ pub struct Vaapi;
 
 impl Backend for Vaapi {
     fn device_type(&self) -> Option<&'static str> {
-        Some("vaapi")
-    }
-
-    fn surface(&self) -> Option<&'static str> {
         Some("vaapi")
     }
 
@@ -42,7 +37,7 @@ impl Backend for Vaapi {
     }
 
     fn memory_format(&self, bit_depth: u8) -> &'static str {
-        if bit_depth > 8 { "p010le" } else { "nv12" }
+        semi_planar(bit_depth)
     }
 
     fn upload(&self) -> Option<&'static str> {
@@ -70,12 +65,11 @@ impl Backend for Vaapi {
             Speed::Slow => 1,
         };
         let words = Words::default().with("compression_level", level);
-        match (ask.rate.crf, ask.rate.bitrate_bps) {
-            (None, Some(bitrate)) => words.with("rc_mode", "VBR").average(bitrate).peak(bitrate),
+        match ask.rate() {
+            Rate::Average(bitrate) => words.with("rc_mode", "VBR").average(bitrate).peak(bitrate),
             // Quality with a peak (QVBR) is what few drivers have.
-            (_, Some(peak)) => words.with("rc_mode", "VBR").average(below_peak(peak)).peak(peak),
-            (crf, None) => {
-                let crf = crf.unwrap_or(ladder::default_crf(ask.codec));
+            Rate::Capped { peak, .. } => words.with("rc_mode", "VBR").average(below_peak(peak)).peak(peak),
+            Rate::Quality(crf) => {
                 words.with("rc_mode", "CQP").with("global_quality", quantiser(ask.codec, crf))
             }
         }

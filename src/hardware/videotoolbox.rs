@@ -1,7 +1,6 @@
 //! Apple's VideoToolbox. Compiled everywhere: libav's names are; elsewhere than on a Mac it is refused.
 
-use super::backend::{Ask, Backend, Speed, Takes, Words, below_peak};
-use crate::model::ladder;
+use super::backend::{Ask, Backend, Rate, Speed, Takes, Words, below_peak, semi_planar};
 use crate::model::track::VideoCodec;
 use std::path::PathBuf;
 
@@ -12,10 +11,6 @@ pub struct Videotoolbox;
 impl Backend for Videotoolbox {
     fn device_type(&self) -> Option<&'static str> {
         Some("videotoolbox")
-    }
-
-    fn surface(&self) -> Option<&'static str> {
-        Some("videotoolbox_vld")
     }
 
     fn node_groups(&self) -> Vec<Vec<PathBuf>> {
@@ -39,7 +34,7 @@ impl Backend for Videotoolbox {
     }
 
     fn memory_format(&self, bit_depth: u8) -> &'static str {
-        if bit_depth > 8 { "p010le" } else { "nv12" }
+        semi_planar(bit_depth)
     }
 
     fn upload(&self) -> Option<&'static str> {
@@ -62,13 +57,10 @@ impl Backend for Videotoolbox {
         let hurry = matches!(ask.speed, Speed::Fastest | Speed::Fast);
         // Apple's own software encoder would be slower than ours.
         let words = Words::default().with("allow_sw", 0).with("prio_speed", u8::from(hurry));
-        match (ask.rate.crf, ask.rate.bitrate_bps) {
-            (None, Some(bitrate)) => words.average(bitrate),
-            (_, Some(peak)) => words.average(below_peak(peak)).peak(peak),
-            (crf, None) => {
-                let crf = crf.unwrap_or(ladder::default_crf(ask.codec));
-                words.with("flags", "+qscale").with("global_quality", quality(crf))
-            }
+        match ask.rate() {
+            Rate::Average(bitrate) => words.average(bitrate),
+            Rate::Capped { peak, .. } => words.average(below_peak(peak)).peak(peak),
+            Rate::Quality(crf) => words.with("flags", "+qscale").with("global_quality", quality(crf)),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Vulkan: filters on every device, Vulkan Video where driver and libav have it.
 
-use super::backend::{Ask, Backend, Takes, Words, below_peak};
-use crate::model::ladder;
+use super::backend::{Ask, Backend, Rate, Takes, Words, below_peak, semi_planar};
 use crate::model::track::VideoCodec;
 use std::path::PathBuf;
 
@@ -11,10 +10,6 @@ pub struct Vulkan;
 
 impl Backend for Vulkan {
     fn device_type(&self) -> Option<&'static str> {
-        Some("vulkan")
-    }
-
-    fn surface(&self) -> Option<&'static str> {
         Some("vulkan")
     }
 
@@ -42,7 +37,7 @@ impl Backend for Vulkan {
     }
 
     fn memory_format(&self, bit_depth: u8) -> &'static str {
-        if bit_depth > 8 { "p010le" } else { "nv12" }
+        semi_planar(bit_depth)
     }
 
     fn upload(&self) -> Option<&'static str> {
@@ -63,13 +58,10 @@ impl Backend for Vulkan {
 
     fn words(&self, ask: &Ask) -> Words {
         let words = Words::default();
-        match (ask.rate.crf, ask.rate.bitrate_bps) {
-            (None, Some(bitrate)) => words.with("rc_mode", "vbr").average(bitrate).peak(bitrate),
-            (_, Some(peak)) => words.with("rc_mode", "vbr").average(below_peak(peak)).peak(peak),
-            (crf, None) => {
-                let crf = crf.unwrap_or(ladder::default_crf(ask.codec));
-                words.with("rc_mode", "cqp").with("qp", crf.clamp(1.0, 51.0).round())
-            }
+        match ask.rate() {
+            Rate::Average(bitrate) => words.with("rc_mode", "vbr").average(bitrate).peak(bitrate),
+            Rate::Capped { peak, .. } => words.with("rc_mode", "vbr").average(below_peak(peak)).peak(peak),
+            Rate::Quality(crf) => words.with("rc_mode", "cqp").with("qp", crf.clamp(1.0, 51.0).round()),
         }
     }
 }

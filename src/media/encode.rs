@@ -8,7 +8,7 @@
 use super::both_sets::BothSets;
 use super::engine::PictureEncoder;
 use super::items::{MuxItem, Scaled};
-use crate::av::encoder::VideoSettings;
+use crate::av::encoder::{VideoSettings, bit_depth_of};
 use crate::av::{AvError, Packet, Parameters, Received};
 use crate::base::cancel::{QueueRx, QueueTx, Sent};
 use crate::base::error::{Error, ErrorKind, Result, Stage};
@@ -245,7 +245,7 @@ pub(super) fn track_of(
 ) -> VideoTrack {
     // Pictures on a device have no depth of their own.
     let told = params.pixel_format().map(|(_, depth)| depth).filter(|depth| *depth > 0);
-    let depth = told.unwrap_or(if settings.pixel_format.contains("10") { 10 } else { 8 });
+    let depth = told.unwrap_or_else(|| bit_depth_of(&settings.pixel_format));
     VideoTrack {
         codec,
         width: settings.width,

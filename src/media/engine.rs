@@ -4,7 +4,7 @@
 //! blame: a device (`device_failed`), the data, or the encoder. Must not live here: which of them is used.
 
 use crate::av::decoder::Decoder;
-use crate::av::encoder::Encoder;
+use crate::av::encoder::{Encoder, bit_depth_of};
 use crate::av::{AvError, Frame, Packet, Parameters, Received};
 use crate::base::error::{Result, Stage};
 use crate::hardware::backend::Takes;
@@ -129,7 +129,7 @@ impl DeviceFilter {
 fn description(on: &OnDevice, on_device: bool, scaling: &Scaling) -> Option<String> {
     let backend = on.kind.backend();
     let Scaling { width, height, pixel_format } = scaling;
-    let memory = backend.memory_format(if pixel_format.contains("10") { 10 } else { 8 });
+    let memory = backend.memory_format(bit_depth_of(pixel_format));
     let takes = if on.encodes { backend.takes() } else { Takes::Memory };
     let upload = backend.upload().unwrap_or("hwupload");
     let mut steps = Vec::new();

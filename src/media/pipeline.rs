@@ -28,12 +28,15 @@ use super::progress::Progress;
 use super::tracks;
 use super::warm::{Lent, Pool};
 use crate::av::decoder::Decoder;
+use crate::av::encoder::Encoder;
 use crate::av::log::RunLog;
 use crate::av::output::FileFormat;
 use crate::av::registry;
 use crate::base::cancel::{Cancel, QueueRx, QueueTx, queue};
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::base::time::Rational;
+use crate::hardware::inventory::Inventory;
+use crate::hardware::report::Reason;
 use crate::model::job::{Format, SegmentType};
 use crate::model::segment::SegmentSink;
 use crate::model::timeline::{Timeline, Window};
@@ -131,18 +134,28 @@ pub struct Start<'a> {
     pub lead_in: LeadIn,
 }
 
+/// Whether a failed run may have failed because of its device, so that software may do it. A device whose fault it
+/// is for certain is noted.
+pub fn blame_device(inventory: &Inventory, plan: &Plan, e: &Error) -> bool {
+    let Some(device) = plan.device.as_ref().filter(|_| device_may_be_to_blame(e)) else { return false };
+    if device_is_to_blame(e) {
+        inventory.failed(device.kind, Reason::new(e.code(), e.message()));
+    }
+    true
+}
+
 /// Whether a failure is a device's for certain.
-pub fn device_is_to_blame(e: &Error) -> bool {
+fn device_is_to_blame(e: &Error) -> bool {
     matches!(e.code(), "device_failed" | "encoder_ignored_key" | "encoder_lost_frames" | "init_differs")
 }
 
-/// Whether a run that failed may have failed because of its device: then software may do it, or fail in its turn
-/// of what is wrong with the source or the wish. What a device makes of a picture can be wrong in every stage
-/// behind it, up to the codec strings that were promised.
-pub fn device_may_be_to_blame(plan: &Plan, e: &Error) -> bool {
+/// Whether it may be: software then does the work, or fails in its turn of what is wrong with the source or the
+/// wish. What a device makes of a picture can be wrong in every stage behind it, up to the codec strings that were
+/// promised.
+fn device_may_be_to_blame(e: &Error) -> bool {
     let elsewhere = matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::NoSpace | ErrorKind::Io);
     let before = matches!(e.stage(), Stage::Open | Stage::Demux) && e.code() != "device_failed";
-    plan.device.is_some() && !elsewhere && !before
+    !elsewhere && !before
 }
 
 /// The same with a word on how it begins.
@@ -402,7 +415,7 @@ impl<'scope, 'env> Crew<'scope, 'env> {
 
     fn encode_audio(
         self,
-        codecs: (Decoder, crate::av::encoder::Encoder),
+        codecs: (Decoder, Encoder),
         clock: SourceClock,
         input: QueueRx<Coded>,
         outlets: Vec<QueueTx<MuxItem>>,

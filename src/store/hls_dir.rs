@@ -163,7 +163,7 @@ impl HlsDir {
         let wanted = resume::Wanted { claim, names: &names, extension: extension(segment_type), at_most };
         let written = resume::take_over(&mut hidden, &wanted, &target, &mut parents)?;
         let mut this = Self::with(parents, hidden, (target, overwrite), (segment_type, names, written))?;
-        (this.first_segment, this.resumed) = this.shared.earlier();
+        (this.first_segment, this.resumed) = this.shared.common();
         this.claim = Some(claim.clone());
         Ok(this)
     }

@@ -8,7 +8,6 @@ use crate::base::cancel::Cancel;
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::base::time::Rational;
 use crate::hardware::inventory::{Inventory, Lease};
-use crate::hardware::report::Reason;
 use crate::media::codecs::level_of;
 use crate::media::inspect::inspect;
 use crate::media::mux::MadeRendition;
@@ -172,10 +171,7 @@ impl Run<'_> {
         match ended {
             // Who cancels while a device hangs wants to hear of the cancel.
             Err(e) if cancel.is_cancelled() => Err(Error::cancelled(e.stage())),
-            Err(e) if pipeline::device_may_be_to_blame(plan, &e) => {
-                if pipeline::device_is_to_blame(&e) {
-                    devices.inventory.failed(on.kind, Reason::new(e.code(), e.message()));
-                }
+            Err(e) if pipeline::blame_device(devices.inventory, plan, &e) => {
                 if !devices.may_fall_back || devices.wish == HardwareUse::Require {
                     return Err(e);
                 }
@@ -227,27 +223,24 @@ impl Run<'_> {
         let first = output.first_segment();
         if first > 0 {
             self.follower.goes_on_at(first);
-            let frames = output.resumed().first().map_or(0, |done| done.frames);
-            progress.continues_at(plan.timeline.segment_time(first), frames);
+            self.continue_progress(plan, output);
             tracing::info!("goes on at segment {first}, {} s", plan.timeline.segment_time(first).to_f64());
         }
         let (window, target) = (Window { first, end: None }, Target::Segments(output.sink()));
         let mut used = plan.clone();
-        let begun_at = first;
         let mut outcome = self.run(plan, window, target, lease, |e, mut plan| {
             let made = output.go_on()?;
-            let first = output.first_segment();
+            let next = output.first_segment();
             if made && !plan.can_go_on() {
                 return Err(cannot_go_on(&e));
             }
             if !made {
                 plan.begin_anew();
             }
-            let frames = output.resumed().first().map_or(0, |done| done.frames);
-            progress.continues_at(plan.timeline.segment_time(first), frames);
-            tracing::warn!("software goes on at segment {first}: {e}");
-            self.follower.fell_back(&plan, &e, first > begun_at);
-            let (window, target) = (Window { first, end: None }, Target::Segments(output.sink()));
+            self.continue_progress(&plan, output);
+            tracing::warn!("software goes on at segment {next}: {e}");
+            self.follower.fell_back(&plan, &e, next > first);
+            let (window, target) = (Window { first: next, end: None }, Target::Segments(output.sink()));
             used = plan;
             pipeline::run(&used, window, target, cancel, progress, log)
         })?;
@@ -264,6 +257,12 @@ impl Run<'_> {
         cancel.check(Stage::Publish)?;
         self.follower.publishing(identity(output.folder()))?;
         Ok(Made { outcome, bytes: output.bytes_written() })
+    }
+
+    /// What there is of the output counts as done.
+    fn continue_progress(&self, plan: &Plan, output: &HlsDir) {
+        let frames = output.resumed().first().map_or(0, |done| done.frames);
+        self.handles.progress.continues_at(plan.timeline.segment_time(output.first_segment()), frames);
     }
 
     fn make_file(&self, plan: &Plan, lease: Option<Lease>) -> Result<Made> {
@@ -302,13 +301,10 @@ fn choose_device(plan: Plan, devices: &Devices, log: &RunLog) -> Result<(Plan, O
     if devices.wish == HardwareUse::Forbid {
         return Ok((plan, None));
     }
-    let on = plan.on_devices(&devices.inventory.usable(), &|settings| level_of(settings, log));
-    let leased = on.and_then(|on| {
-        let kind = on.device.as_ref()?.kind;
-        Some((devices.inventory.lease(kind, on.device_encoders())?, on))
-    });
+    let inventory = devices.inventory;
+    let leased = plan.leased(inventory, &inventory.usable(), &|settings| level_of(settings, log));
     match leased {
-        Some((lease, on)) if devices.wish != HardwareUse::Require || on.device_encoders() > 0 => {
+        Some((on, lease)) if devices.wish != HardwareUse::Require || on.device_encoders() > 0 => {
             Ok((on, Some(lease)))
         }
         _ if devices.wish == HardwareUse::Require => Err(no_hardware()),

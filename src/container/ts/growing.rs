@@ -41,6 +41,15 @@ struct Lane {
     complete: bool,
 }
 
+impl Lane {
+    /// Ticks from the sample at the front to the next one, as far as that is known already.
+    fn front_length(&self) -> Option<i64> {
+        let front = self.waiting.front()?;
+        let next = self.waiting.get(1).map(|next| next.dts.saturating_sub(front.dts));
+        next.or(self.complete.then_some(front.duration))
+    }
+}
+
 /// What can be done next.
 enum Step {
     Video,
@@ -119,23 +128,20 @@ impl<'m> Growing<'m> {
     /// From the picture at the front to the next one, as far as that is known already.
     fn picture_length(&self) -> Option<i64> {
         let base = self.muxer.video.as_ref().map_or(Rational::TB_90K, |v| v.time_base);
-        let front = self.video.waiting.front()?;
-        let next = self.video.waiting.get(1).map(|next| next.dts.saturating_sub(front.dts));
         // A length, not a time: the clock's own beginning does not belong to it.
-        let ticks = next.or(self.video.complete.then_some(front.duration))?;
-        Some(rescale(ticks, base, Rational::TB_90K, Rounding::Nearest))
+        Some(rescale(self.video.front_length()?, base, Rational::TB_90K, Rounding::Nearest))
     }
 
     /// A picture's clock needs to know when the next one comes.
     fn video_step(&self) -> Step {
-        if self.video.complete || self.video.waiting.len() > 1 { Step::Video } else { Step::Wait }
+        if self.video.front_length().is_some() { Step::Video } else { Step::Wait }
     }
 
     fn write_video(&mut self) -> Result<(), TsError> {
+        let length = self.video.front_length();
         let Some(sample) = self.video.waiting.pop_front() else { return Ok(()) };
-        let next = self.video.waiting.front();
-        let gap = next.map_or(sample.duration, |next| next.dts.saturating_sub(sample.dts));
-        self.packetizer.video(&sample, gap, next.is_none(), &mut self.out)
+        let is_last = self.video.waiting.is_empty();
+        self.packetizer.video(&sample, length.unwrap_or(sample.duration), is_last, &mut self.out)
     }
 
     /// Writes the frames at the front that share a PES packet. Says whether it could.

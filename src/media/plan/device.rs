@@ -4,10 +4,10 @@
 //! them in it. The timeline, the names and the sound are the same either way, so that what one has begun the
 //! other may go on with. Nothing is opened here.
 
-use super::{Plan, Rendition};
-use crate::av::encoder::VideoSettings;
+use super::{Plan, Rendition, copied_video_codec};
+use crate::av::encoder::{VideoSettings, bit_depth_of};
 use crate::hardware::backend::{Ask, Kind, Speed, Takes};
-use crate::hardware::inventory::Usable;
+use crate::hardware::inventory::{Inventory, Lease, Usable};
 use crate::hardware::report::Direction;
 use crate::media::both_sets::BothSets;
 use crate::model::job::{Format, SegmentType};
@@ -67,6 +67,18 @@ impl Plan {
         self.with_device(on, usable, level)
     }
 
+    /// [`Plan::on_devices`], with the encoders set aside that it needs. `None` also when they have gone meanwhile.
+    pub fn leased(
+        &self,
+        inventory: &Inventory,
+        devices: &[Usable],
+        level: Level<'_>,
+    ) -> Option<(Self, Lease)> {
+        let plan = self.on_devices(devices, level)?;
+        let lease = inventory.lease(plan.device.as_ref()?.kind, plan.device_encoders())?;
+        Some((plan, lease))
+    }
+
     /// The plan for the processor alone, on the same timeline.
     pub fn in_software(&self) -> Self {
         let mut plan = self.clone();
@@ -99,13 +111,14 @@ impl Plan {
     }
 
     fn share_of(&self, usable: &Usable) -> Option<(Share, OnDevice)> {
-        let (video, facts) = (self.video.as_ref().filter(|v| !v.copy)?, self.facts.video.as_ref()?);
+        self.video.as_ref().filter(|video| !video.copy)?;
+        let facts = self.facts.video.as_ref()?;
         let device = &usable.device;
         let depth = if facts.bit_depth > 8 { 10 } else { 8 };
         // What it was not tried with it does not know: the trials are of 4:2:0.
         let known =
             ["yuv420p", "yuvj420p", "yuv420p10le", "nv12", "p010le"].contains(&facts.pixel_format.as_str());
-        let source = source_codec(&facts.codec).filter(|_| !video.copy && known);
+        let source = copied_video_codec(facts, Format::Mkv).ok().filter(|_| known);
         let decodes = source.is_some_and(|codec| device.proven(Direction::Decode, codec, depth).is_some());
         let encodes = self.can_encode(usable);
         let scales = device.scaling.is_proven();
@@ -127,7 +140,8 @@ impl Plan {
     fn can_encode(&self, usable: &Usable) -> bool {
         let can = |rendition: &Rendition| {
             let (Some(asked), Some(settings)) = (&rendition.asked, &rendition.encode) else { return false };
-            let proven = usable.device.proven(Direction::Encode, asked.codec, depth_of(settings));
+            let proven =
+                usable.device.proven(Direction::Encode, asked.codec, bit_depth_of(&settings.pixel_format));
             let words_fit = asked.preset.as_deref().is_none_or(|word| Speed::of_preset(word).is_some());
             proven.is_some() && words_fit
         };
@@ -159,7 +173,7 @@ fn give_to_device(
     let backend = usable.device.kind.backend();
     let speed = asked.preset.as_deref().map_or(Some(Speed::Fast), Speed::of_preset)?;
     let words = backend.words(&Ask { codec: asked.codec, rate: asked.rate, speed });
-    let depth = depth_of(&software);
+    let depth = bit_depth_of(&software.pixel_format);
     let mut made = VideoSettings {
         encoder: backend.encoder(asked.codec)?.into(),
         pixel_format: backend.memory_format(depth).into(),
@@ -188,20 +202,6 @@ fn give_to_device(
     }
     (rendition.encode, rendition.stand_in) = (Some(made), Some(stand_in));
     Some(())
-}
-
-fn depth_of(settings: &VideoSettings) -> u8 {
-    if settings.pixel_format.contains("10") { 10 } else { 8 }
-}
-
-fn source_codec(name: &str) -> Option<VideoCodec> {
-    Some(match name {
-        "h264" => VideoCodec::H264,
-        "hevc" => VideoCodec::Hevc,
-        "av1" => VideoCodec::Av1,
-        "vp9" => VideoCodec::Vp9,
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

@@ -250,18 +250,4 @@ impl Shared {
         }
         Ok(())
     }
-
-    /// What an earlier process has made: segments of each rendition, and the sums over them.
-    pub(super) fn earlier(&self) -> (u64, Vec<Done>) {
-        let sum = |written: &Mutex<Written>| {
-            let written = written.lock().unwrap_or_else(PoisonError::into_inner);
-            let done = Done {
-                frames: written.segments.iter().map(|s| s.frames).sum(),
-                audio_packets: written.segments.iter().map(|s| s.audio_packets).sum(),
-            };
-            (written.segments.len() as u64, done)
-        };
-        let all: Vec<_> = self.renditions.iter().map(sum).collect();
-        (all.first().map_or(0, |(segments, _)| *segments), all.into_iter().map(|(_, done)| done).collect())
-    }
 }

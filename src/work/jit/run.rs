@@ -13,7 +13,7 @@ use super::title::Title;
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::hardware::inventory::Lease;
-use crate::hardware::report::{Direction, Reason};
+use crate::hardware::report::Direction;
 use crate::media::pipeline::{self, LeadIn, Start, Target};
 use crate::media::plan::{Machine, Plan};
 use crate::media::progress::Progress;
@@ -176,9 +176,7 @@ fn with_device(studio: &Studio, run: &Run, plan: &Plan) -> Option<(Plan, Lease)>
             usable.device.codecs.retain(|codec| codec.direction == Direction::Decode);
         }
     }
-    let on = plan.on_devices(&devices, &|_| level)?;
-    let lease = inventory.lease(on.device.as_ref()?.kind, on.device_encoders())?;
-    Some((on, lease))
+    plan.leased(inventory, &devices, &|_| level)
 }
 
 /// What is to be done when a run with a device has ended: the plan without it, if it has failed and software
@@ -186,10 +184,7 @@ fn with_device(studio: &Studio, run: &Run, plan: &Plan) -> Option<(Plan, Lease)>
 fn after_device(studio: &Studio, run: &Run, on: &Plan, ended: &Result<()>) -> Option<Plan> {
     let (inventory, device) = (&studio.0.inventory, on.device.as_ref()?);
     match ended {
-        Err(e) if pipeline::device_may_be_to_blame(on, e) && !run.cancel.is_cancelled() => {
-            if pipeline::device_is_to_blame(e) {
-                inventory.failed(device.kind, Reason::new(e.code(), e.message()));
-            }
+        Err(e) if !run.cancel.is_cancelled() && pipeline::blame_device(inventory, on, e) => {
             studio.0.may_fall_back.then(|| on.in_software())
         }
         Ok(()) => {
