@@ -102,16 +102,28 @@ function atEnd(step, expected, listed, scenario) {
 }
 
 /**
- * What hls.js says of the hole that it has so made before the first picture: it fills it with silence, and
- * steps over it where the browser has not begun by itself before hls.js looks a second time.
+ * What the two say of the hole that they have so made before the first picture, where the browser has not
+ * begun by itself before they look a second time: hls.js fills it with silence and steps over it, Shaka
+ * jumps to where the buffer begins.
  */
 const START_STEP_S = 0.25;
 function isStartOfTransportStream({ source, step, text }, { transport }) {
-  if (!transport || source !== 'hls.js' || !['open', 'play'].includes(step)) return false;
+  if (!transport || !['open', 'play'].includes(step)) return false;
+  if (source === 'shaka') {
+    const jump = /^jumped over a gap to ([0-9.]+)$/.exec(text);
+    return jump !== null && Number(jump[1]) <= DECODED_EARLY_S;
+  }
+  if (source !== 'hls.js') return false;
   const to = /(?:adjusting currentTime|seeking) from 0 to ([0-9.]+)/.exec(text);
   const gap = /Injecting \d+ audio frames @ 0\.0\d+s due to (\d+) ms gap/.exec(text);
   return (to !== null && Number(to[1]) <= START_STEP_S) || (gap !== null && Number(gap[1]) <= DECODED_EARLY_S * 1000);
 }
+
+/**
+ * Shaka calls it a stall when a second goes by between the first piece of a segment that is in its buffer and
+ * the first picture on the screen. While a start or a seek is waited for, that time is in its figure already.
+ */
+const isShakaStarting = ({ source, starting, text }) => source === 'shaka' && starting === true && text.startsWith('stall detected');
 
 /** Chromium's word for any stream with picture and sound in one segment, which its own HLS plays by sequence. */
 const MUXED_IN_SEQUENCE = 'ParseWarning (primary): 1';
@@ -123,7 +135,7 @@ const isVhsWaiting = ({ source, step, text }) => source === 'video.js' && step.s
 /** Complaints, each once, with how often and where it came first. */
 function complaints(all, scenario) {
   const notices = all.filter(notice => !isStartOfTransportStream(notice, scenario) && !isMuxed(notice)
-    && !isVhsWaiting(notice));
+    && !isVhsWaiting(notice) && !isShakaStarting(notice));
   const seen = new Map();
   for (const notice of notices) {
     const key = `${notice.source}: ${notice.text}`;

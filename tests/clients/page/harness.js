@@ -14,10 +14,12 @@ video.muted = true;
 
 const notices = [];
 let step = 'open';
+/** Between a request and the moment from which it plays: how long that takes is a figure of its own. */
+let starting = false;
 
 /** Everything that anybody complains of: kept with the step in which it happened. */
 function note(level, source, text, fatal = false) {
-  notices.push({ at_ms: Math.round(now()), step, level, source, text: String(text).slice(0, 500), fatal });
+  notices.push({ at_ms: Math.round(now()), step, starting, level, source, text: String(text).slice(0, 500), fatal });
 }
 
 function captureConsole() {
@@ -68,9 +70,11 @@ async function watch(meter, media_s, timeout_ms) {
 
 /** From the request until there is a picture and time moves on. */
 async function untilPlaying(meter, what, begin_ms, from_s, timeout_ms) {
+  starting = true;
   await until(`${what}: a first picture`, () => meter.firstPicture !== null, timeout_ms);
   const first_picture_ms = meter.firstPicture.at_ms - begin_ms;
   await until(`${what}: time moving on`, () => !video.seeking && video.currentTime > from_s + 0.02, timeout_ms);
+  starting = false;
   return { first_picture_ms, playing_ms: now() - begin_ms, picture_s: meter.firstPicture.media_s };
 }
 

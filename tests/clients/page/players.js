@@ -64,6 +64,9 @@ async function shaka(video, media, note) {
   player.addEventListener('error', ({ detail }) => {
     note('error', 'shaka', `${detail.code} ${detail.message}`, detail.severity === library.util.Error.Severity.CRITICAL);
   });
+  // It has set the time by then: where to is what is told.
+  player.addEventListener('gapjumped', () => note('warn', 'shaka', `jumped over a gap to ${video.currentTime}`));
+  player.addEventListener('stalldetected', () => note('warn', 'shaka', `stall detected at ${video.currentTime}`));
   await player.attach(video);
   player.configure({
     // No choice of its own, and no other for its first one.
@@ -82,10 +85,7 @@ async function shaka(video, media, note) {
       // What is buffered and not yet shown is kept or thrown away, but for the second that is being shown.
       player.selectVariantTrack(track, immediate, 1);
     },
-    figures() {
-      const { gapsJumped, stallsDetected, nonFatalErrorCount } = player.getStats();
-      return { gapsJumped, stallsDetected, nonFatalErrorCount };
-    },
+    figures: () => ({ nonFatalErrorCount: player.getStats().nonFatalErrorCount }),
   };
 }
 

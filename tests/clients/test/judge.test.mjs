@@ -43,7 +43,8 @@ const WRONG = [
   ['an early end', report => { report.steps.end.ended_at_s = 59.9; }, /it ended at 59.900 s/],
   ['an early picture', report => { report.steps.seeks[0].picture_s = 16; }, /first picture is that of 16.000 s/],
   ['a warning', report => { report.notices.push({ level: 'warn', source: 'hls.js', text: 'hole', step: 'play' }); }, /hls.js: hole/],
-  ['a jump over a gap', report => { report.player_figures.gapsJumped = 1; }, /gapsJumped: 1/],
+  ['what a player counts', report => { report.player_figures.nonFatalErrorCount = 1; }, /nonFatalErrorCount: 1/],
+  ['a jump over a gap', report => { report.notices.push({ level: 'warn', source: 'shaka', step: 'seek 1', text: 'jumped over a gap to 20.08' }); }, /jumped over a gap to 20.08/],
   ['a step that was left out', report => { report.steps.seeks = []; }, /seeks: 0 of 1 done/],
   ['giving up', report => { report.failed = 'no picture'; report.failed_in = 'play'; }, /gave up in play: no picture/],
   ['no audio at all', report => { report.total.audio_bytes = 0; }, /not one byte of audio/],
@@ -68,6 +69,23 @@ test('hls.js may step over what it puts before the first picture, and over nothi
   assert.equal(stepped('play', 4, 4.18), 2, 'a hole elsewhere');
   assert.equal(stepped('seek 1', 0, 0.18), 2, 'after a seek');
   assert.equal(stepped('play', 0, 0.18, 'shaka'), 2, 'another player');
+});
+
+/** The same of Shaka; and it may take its time to start, which is measured, but not stand still while it plays. */
+const complained = (text, more, transport = true) => {
+  const report = sound();
+  report.notices.push({ level: 'warn', source: 'shaka', text, step: 'play', starting: false, ...more });
+  return judge(report, { ...scenario, player: 'shaka', transport }, expected, variants).length;
+};
+
+test('Shaka may jump to the first picture of MPEG-TS, and over nothing else', () => {
+  assert.equal(complained('jumped over a gap to 0.08'), 0);
+  assert.equal(complained('jumped over a gap to 0.08', {}, false), 1, 'fragmented MP4 begins at once');
+  assert.equal(complained('jumped over a gap to 0.2'), 1, 'a longer hole');
+  assert.equal(complained('jumped over a gap to 0.08', { step: 'seek 1' }), 1, 'after a seek');
+  assert.equal(complained('stall detected at 20', { step: 'seek 1', starting: true }), 0);
+  assert.equal(complained('stall detected at 21', { step: 'seek 1' }), 1, 'while it plays');
+  assert.equal(complained('jumped over a gap to 20.08', { step: 'seek 1', starting: true }), 1, 'a hole, whenever');
 });
 
 test('what is decoded early makes MPEG-TS longer for two players, and fMP4 for none', () => {
