@@ -14,7 +14,7 @@ use sprocket::media::inspect::inspect;
 use sprocket::media::pipeline::{self, LeadIn, Target};
 use sprocket::media::plan::{Direct, Keys, Machine, Plan, direct, direct_cuts};
 use sprocket::media::progress::Progress;
-use sprocket::media::warm::Pool;
+use sprocket::media::warm::{Lent, Pool};
 use sprocket::model::job::{AudioChoice, Format, SegmentType, VideoChoice, Wish};
 use sprocket::model::segment::{Segment, SegmentSink};
 use sprocket::model::source::SourceFacts;
@@ -359,4 +359,36 @@ fn a_cancelled_run_gives_its_source_back_and_the_next_one_reads_on() {
     assert!(ended.expect_err("cancelled").is_cancelled());
     assert_eq!(pool.idle(), 1);
     assert!(make(&pool, &plan, 2).expect("a run") == make(&Pool::none(), &plan, 2).expect("a run"));
+}
+
+/// The file is gone by then: whoever opens it again is told so.
+#[test]
+fn the_source_of_a_run_that_was_stopped_is_waited_for_and_that_of_another_is_not() {
+    let Some(film) = film(h264().gop(50)).make("handed-over.mp4") else { return };
+    let room = tempfile::tempdir().expect("a folder");
+    let path = room.path().join("film.mp4");
+    fs::copy(film, &path).expect("a copy");
+    let (pool, log) = (Pool::keeping(1), RunLog::new());
+    let (stopped, next) = (Cancel::new(), Cancel::new());
+    let lent = pool.take(&path, &stopped, &log).expect("a source");
+    fs::remove_file(&path).expect("no file any more");
+    let refused = pool.take(&path, &next, &log).expect_err("it is in use, and nobody has stopped its run");
+    assert_eq!(refused.code(), "not_found");
+    stopped.cancel();
+    let refused = pool.take(&path, &next, &log).expect_err("it does not come back in time");
+    assert_eq!(refused.code(), "not_found");
+    let got = std::thread::scope(|scope| {
+        let waits = scope.spawn(|| pool.take(&path, &next, &log).map(|mut lent| read_on(&mut lent)));
+        std::thread::sleep(Duration::from_millis(5));
+        drop(lent);
+        waits.join().expect("no panic")
+    });
+    assert!(got.expect("the source of the stopped run"), "it reads on, with the next run's flag");
+    assert_eq!(pool.idle(), 1);
+}
+
+fn read_on(lent: &mut Lent<'_>) -> bool {
+    let mut packet = Packet::new().expect("a packet");
+    let input = lent.get_mut().expect("an input");
+    matches!(input.read(&mut packet), Ok(Received::Item))
 }

@@ -10,54 +10,110 @@ use crate::av::log::RunLog;
 use crate::base::cancel::Cancel;
 use crate::base::error::Result;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long the input of a run that was stopped is waited for: its stages wake at once, and opening the file
+/// again costs as much on a local disk and far more on a network one.
+const HANDOVER_LIMIT: Duration = Duration::from_millis(30);
+/// No loan has this number.
+const NO_LOAN: u64 = 0;
 
 /// Open inputs of one title. Each holds a file descriptor, a sleeping thread, about 1 MiB of what was
 /// read ahead, and the container's tables.
 #[derive(Debug, Default)]
 pub struct Pool {
-    idle: Mutex<Vec<Input>>,
+    state: Mutex<State>,
+    back: Condvar,
     most: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    idle: Vec<Input>,
+    /// The abort flags of the runs that have an input now, by loan.
+    out: Vec<(u64, Cancel)>,
+    last_loan: u64,
+}
+
+impl State {
+    /// Whether an input is on its way back.
+    fn expects_one(&self) -> bool {
+        self.out.iter().any(|(_, cancel)| cancel.is_cancelled())
+    }
 }
 
 impl Pool {
     /// A pool that keeps at most so many inputs while nobody reads them.
     pub fn keeping(most: usize) -> Self {
-        Self { idle: Mutex::default(), most }
+        Self { most, ..Self::default() }
     }
 
     /// A pool that keeps nothing: for runs that are alone with their source.
-    pub const fn none() -> Self {
-        Self { idle: Mutex::new(Vec::new()), most: 0 }
+    pub fn none() -> Self {
+        Self::default()
     }
 
     /// How many inputs wait.
     pub fn idle(&self) -> usize {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.state().idle.len()
     }
 
     /// Lays an input in: one that was opened to look at the title may serve its first run.
     pub fn keep(&self, input: Input) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < self.most {
-            idle.push(input);
-        }
+        self.give_back(NO_LOAN, Some(input));
     }
 
-    /// An input for a run with this abort flag and log: a waiting one, else a new one.
+    /// An input for a run with this abort flag and log: a waiting one, or that of a run that has just been
+    /// stopped, else a new one.
     ///
     /// # Errors
     /// What [`Input::open`] says.
     pub fn take(&self, path: &Path, cancel: &Cancel, log: &RunLog) -> Result<Lent<'_>> {
-        let waiting = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let input = match waiting {
+        let input = match self.waiting_or_returning(cancel) {
             Some(mut input) => {
                 input.rebind(cancel, log);
                 input
             }
             None => Input::open(path, cancel, log, OPEN_LIMIT)?,
         };
-        Ok(Lent { pool: self, input: Some(input) })
+        let mut state = self.state();
+        state.last_loan += 1;
+        let loan = state.last_loan;
+        state.out.push((loan, cancel.clone()));
+        Ok(Lent { pool: self, loan, input: Some(input) })
+    }
+
+    fn waiting_or_returning(&self, cancel: &Cancel) -> Option<Input> {
+        let begin = Instant::now();
+        let mut state = self.state();
+        loop {
+            if let Some(input) = state.idle.pop() {
+                return Some(input);
+            }
+            let left = HANDOVER_LIMIT.checked_sub(begin.elapsed()).filter(|left| !left.is_zero())?;
+            if self.most == 0 || !state.expects_one() || cancel.is_cancelled() {
+                return None;
+            }
+            state = self.back.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Ends a loan; without an input it was given up, and whoever waits for it waits in vain.
+    fn give_back(&self, loan: u64, input: Option<Input>) {
+        let mut state = self.state();
+        state.out.retain(|(of, _)| *of != loan);
+        let has_room = state.idle.len() < self.most;
+        let (kept, refused) = if has_room { (input, None) } else { (None, input) };
+        state.idle.extend(kept);
+        drop(state);
+        self.back.notify_all();
+        // Closing may take a while.
+        drop(refused);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -65,6 +121,7 @@ impl Pool {
 #[derive(Debug)]
 pub struct Lent<'p> {
     pool: &'p Pool,
+    loan: u64,
     input: Option<Input>,
 }
 
@@ -92,8 +149,6 @@ impl Lent<'_> {
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        if let Some(input) = self.input.take() {
-            self.pool.keep(input);
-        }
+        self.pool.give_back(self.loan, self.input.take());
     }
 }
