@@ -14,7 +14,6 @@ const FILES = {
   '/page/players.js': ['page/players.js', 'text/javascript'],
   '/lib/hls.js': ['node_modules/hls.js/dist/hls.js', 'text/javascript'],
   '/lib/shaka.js': ['node_modules/shaka-player/dist/shaka-player.compiled.debug.js', 'text/javascript'],
-  '/lib/shaka-worker.js': ['node_modules/shaka-player/dist/shaka-player.transmuxer-worker.debug.js', 'text/javascript'],
   '/lib/videojs.js': ['node_modules/video.js/dist/video.js', 'text/javascript'],
 };
 

@@ -59,7 +59,9 @@ function duration(what, value_s, expected, scenario) {
 }
 
 function fromStart(step, expected, listed, lowest, scenario) {
-  const reasons = played('from the start', step, expected, listed);
+  // Where the title begins later, so much later begin its pictures.
+  const not_yet = Math.ceil(early(scenario) * expected.frame_rate);
+  const reasons = played('from the start', step, expected, listed, FRAMES_IN_FLIGHT + not_yet);
   if (step.buffered.length !== 1) {
     reasons.push(`from the start: ${step.buffered.length} buffered ranges, not one: ${JSON.stringify(step.buffered)}`);
   }
@@ -119,6 +121,10 @@ function isStartOfTransportStream({ source, step, text }, { transport }) {
   return (to !== null && Number(to[1]) <= START_STEP_S) || (gap !== null && Number(gap[1]) <= DECODED_EARLY_S * 1000);
 }
 
+/** Shaka has been asked to take MPEG-TS apart where its page runs, as it does by itself. */
+const IN_THE_PAGE = 'Transmuxer worker URL is not configured';
+const isInThePage = ({ source, text }) => source === 'console' && text.includes(IN_THE_PAGE);
+
 /**
  * Shaka calls it a stall when a second goes by between the first piece of a segment that is in its buffer and
  * the first picture on the screen. While a start or a seek is waited for, that time is in its figure already.
@@ -132,10 +138,25 @@ const isMuxed = ({ source, text }) => source === 'chromium media' && text === MU
 /** VHS has thrown its buffer away for another rendition, and waits for the first segment of that. */
 const isVhsWaiting = ({ source, step, text }) => source === 'video.js' && step.startsWith('switch') && text === 'vhs-unknown-waiting';
 
+/**
+ * Shaka's debug build compares what a segment has added to the buffer with its length. Whoever changes the rendition
+ * at once keeps a second of the old one, so the first segment of the new one adds less: its end only.
+ */
+function isOverKeptSecond({ source, step, text }, scenario) {
+  const told = /Unexpected buffered range.*should be \{"start":([0-9.]+),"end":([0-9.]+)\} but got \{"start":([0-9.]+),"end":([0-9.]+)\}/.exec(text);
+  if (source !== 'console' || !step.startsWith('switch') || told === null) return false;
+  const [begin, end, from, to] = told.slice(1).map(Number);
+  return from > begin && to > end - 0.06 && to < end + early(scenario) + 0.06;
+}
+
+/** hls.js has let go of an init segment that it was fetching when it was told to take another rendition at once. */
+const isOwnAbort = ({ source, step, text }) => source === 'hls.js' && step.startsWith('switch') && text === 'networkError aborted Aborted';
+
 /** Complaints, each once, with how often and where it came first. */
 function complaints(all, scenario) {
   const notices = all.filter(notice => !isStartOfTransportStream(notice, scenario) && !isMuxed(notice)
-    && !isVhsWaiting(notice) && !isShakaStarting(notice));
+    && !isVhsWaiting(notice) && !isShakaStarting(notice) && !isInThePage(notice)
+    && !isOverKeptSecond(notice, scenario) && !isOwnAbort(notice));
   const seen = new Map();
   for (const notice of notices) {
     const key = `${notice.source}: ${notice.text}`;

@@ -4,6 +4,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { counted, runProgram, versionOf } from './program.mjs';
+import { isTransportStream } from './stream.mjs';
 
 // Without its fall-backs: no configuration, no scripts, no guess at what a playlist might be.
 const COMMON = ['--no-config', '--load-scripts=no', '--ytdl=no', '--vo=null', '--ao=null', '--ao-null-untimed=yes', '--untimed=yes', '--no-terminal', '--hwdec=no'];
@@ -42,12 +43,14 @@ async function play(media, args, what, limit_ms) {
   }
 }
 
-export async function playMpv({ media, seeks, limit_ms }) {
+export async function playMpv({ media, variants, seeks, limit_ms }) {
   const played = await play(media, [], 'play', limit_ms);
   const reasons = [...played.reasons];
-  for (const target_s of seeks) {
+  // It reads HLS by FFmpeg's libavformat, which cannot seek in fragmented MP4 (lib/ffmpeg.mjs).
+  const asked = await isTransportStream(variants[0]) ? seeks : [];
+  for (const target_s of asked) {
     const done = await play(media, [`--start=${target_s}`, '--length=1'], `seek to ${target_s.toFixed(3)} s`, limit_ms);
     reasons.push(...done.reasons);
   }
-  return { version: await versionOf('mpv'), reasons, figures: { play_ms: played.took_ms, seeks: seeks.length } };
+  return { version: await versionOf('mpv'), reasons, figures: { play_ms: played.took_ms, seeks: asked.length } };
 }

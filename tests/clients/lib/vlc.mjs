@@ -10,7 +10,11 @@ const COMMON = ['-I', 'dummy', '--no-color', '--vout', 'dummy', '--aout', 'dummy
 const NOT_THE_STREAM = [/dbus/i, /\binterface\b/, /lua/i, /keystore/i, /vlcrc|configuration/i, /preferences/i, /inhibit/i, /XDG_/,
   /\bnotify\b/, /gnutls/i, /could not create/, /invalid stop-time ignored/,
   // The first AAC frame after a seek gives no samples yet: its decoder says so each time.
-  /faad decoder warning: decoded zero sample/];
+  /faad decoder warning: decoded zero sample/,
+  // What it says of every fragmented MP4 with picture and sound, whose init has no tables, and whose fragments
+  // it begins to count anew wherever it begins.
+  /mp4 demux warning: (no chunk defined|STTS table of 0 entries|elst box found|that media doesn't look interleaved)/,
+  /mp4 demux: Fragment sequence discontinuity detected \d+ != 0/];
 // Faults that it reports as mere debugging.
 const FAULTS = [/discontinuity (?!\d)/i, /late picture|picture is too late|pictures? lost/i, /buffer (too late|deadlock)/i,
   /libdvbpsi.*error/i, /timestamp conversion failed/i, /cannot (peek|find)/i];

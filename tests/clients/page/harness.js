@@ -19,7 +19,7 @@ let starting = false;
 
 /** Everything that anybody complains of: kept with the step in which it happened. */
 function note(level, source, text, fatal = false) {
-  notices.push({ at_ms: Math.round(now()), step, starting, level, source, text: String(text).slice(0, 500), fatal });
+  notices.push({ at_ms: Math.round(now()), step, starting, level, source, text: String(text).slice(0, 2000), fatal });
 }
 
 function captureConsole() {

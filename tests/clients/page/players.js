@@ -71,8 +71,9 @@ async function shaka(video, media, note) {
   player.configure({
     // No choice of its own, and no other for its first one.
     abr: { enabled: false, restrictions: { maxHeight: await lowestHeight(media) } },
+    // Taken apart in the page, as it does by itself: with its worker, 5.2.12 hands a segment over and then reads
+    // it once more when a rendition is changed at once ("attempting to access detached ArrayBuffer").
     streaming: { bufferingGoal: AHEAD_S },
-    mediaSource: { transmuxWorkerUrl: new URL('/lib/shaka-worker.js', location.href).href },
   });
   // The event has told; a rejection says the same once more.
   player.load(media).catch(error => note('error', 'shaka', `${error.code} ${error.message}`, true));

@@ -88,6 +88,43 @@ test('Shaka may jump to the first picture of MPEG-TS, and over nothing else', ()
   assert.equal(complained('jumped over a gap to 20.08', { step: 'seek 1', starting: true }), 1, 'a hole, whenever');
 });
 
+test('the first segment of a rendition that Shaka takes at once may add less than it is long, at its front', () => {
+  const added = (from, to, step = 'switch 2', transport = false) => {
+    const report = sound();
+    const text = `Possible encoding problem detected! Unexpected buffered range for reference {} from URIs [] should be {"start":36,"end":40} but got {"start":${from},"end":${to}}`;
+    report.notices.push({ level: 'error', source: 'console', step, text });
+    return judge(report, { ...scenario, player: 'shaka', transport }, expected, variants).length;
+  };
+  assert.equal(added(38.6, 40.081, 'switch 2', true), 0);
+  assert.equal(added(38.6, 40.081), 1, 'it ends too late');
+  assert.equal(added(38.52, 39.957), 0);
+  assert.equal(added(38.52, 39.8), 1, 'it ends too early');
+  assert.equal(added(35.9, 40), 1, 'it begins too early');
+  assert.equal(added(38.52, 40, 'seek 1'), 1, 'nothing was changed');
+});
+
+test('hls.js may let go of what it fetches when another rendition is wanted, and never else', () => {
+  const aborted = step => {
+    const report = sound();
+    report.notices.push({ level: 'error', source: 'hls.js', step, text: 'networkError aborted Aborted' });
+    return judge(report, scenario, expected, variants).length;
+  };
+  assert.equal(aborted('switch 2'), 0);
+  assert.equal(aborted('seek 1'), 1);
+});
+
+test('where the title begins later, so do its pictures', () => {
+  const decoded = (frames, player, transport) => {
+    const report = sound();
+    report.steps.play.frames = frames;
+    return judge(report, { ...scenario, player, transport }, expected, variants).length;
+  };
+  assert.equal(decoded(145, 'hls', true), 0);
+  assert.equal(decoded(144, 'hls', true), 1);
+  assert.equal(decoded(145, 'hls', false), 1);
+  assert.equal(decoded(145, 'videojs', true), 1);
+});
+
 test('what is decoded early makes MPEG-TS longer for two players, and fMP4 for none', () => {
   const ended = (player, transport, end_s) => {
     const report = sound();
