@@ -6,10 +6,11 @@ mod support;
 
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use support::clips::{Clip, audio, h264};
 use support::conformance::assert_kept;
 use support::hls::Hls;
-use support::node::{Config, LIMIT, Node, until};
+use support::node::{Config, LIMIT, Node, pause, until};
 use support::run::{Outcome, finish, program, skip, sprocket};
 use support::{h264_encoder, probe};
 
@@ -267,6 +268,36 @@ fn a_job_says_what_it_used_and_why_it_fell_back_and_the_device_rests() {
     node.accepted(&required);
     let error = node.failed("required");
     assert_eq!((&error["code"], &error["retryable"]), (&json!("no_hardware"), &json!(true)), "{error:#}");
+}
+
+#[test]
+fn a_job_that_is_cancelled_while_its_device_hangs_has_left() {
+    let Some(film) = film() else { return };
+    let node = node("hang@50", Config::default());
+    let input = node.add(&film);
+    let job = |id: &str| {
+        json!({
+            "id": id,
+            "input": format!("nas://media/{input}"),
+            "output": format!("nas://out/{id}"),
+            "renditions": [{"name": "90p", "height": 90, "video_codec": "h264"}],
+        })
+    };
+    node.accepted(&job("leaves"));
+    node.working("leaves");
+    let mut seen = Value::Null;
+    until(LIMIT, "its pictures stand still", || {
+        pause(Duration::from_millis(200));
+        let frames = node.job("leaves")["progress"]["frames"].clone();
+        (std::mem::replace(&mut seen, frames.clone()) == frames).then_some(())
+    });
+    node.cancel("leaves");
+    let record = node.job("leaves");
+    assert_eq!((&record["fallback_reason"], &record["error"]), (&Value::Null, &Value::Null), "{record:#}");
+    assert!(!node.output().join("leaves/master.m3u8").exists(), "nothing is left of it");
+    // The thread that hangs in the driver is nobody's concern.
+    node.accepted(&job("follows"));
+    node.succeeded("follows");
 }
 
 /// All segments of the lowest rendition, each as it was served, in order.
