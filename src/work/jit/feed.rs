@@ -152,7 +152,7 @@ impl Feed {
 }
 
 impl Reader {
-    /// The next bytes, as soon as there are some (or [`PAUSE`] after the last ones).
+    /// The next bytes, as soon as there are some (or two milliseconds after the last ones).
     pub async fn next(&mut self) -> Next {
         let feed = self.feed.clone();
         loop {
