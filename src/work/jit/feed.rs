@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, timeout_at};
 
 /// More at once a slow reader would hold for itself.
 const MOST_BYTES: usize = 256 * 1024;
@@ -173,10 +173,8 @@ impl Reader {
         let mut ended = std::pin::pin!(self.feed.ended.notified());
         ended.as_mut().enable();
         let Some(since) = self.since.filter(|_| self.feed.lock().end.is_none()) else { return };
-        tokio::select! {
-            () = sleep_until(since + PAUSE) => {}
-            () = ended => {}
-        }
+        // Either will do.
+        let _ = timeout_at(since + PAUSE, ended).await;
     }
 
     fn look(&mut self) -> Option<Next> {
