@@ -289,12 +289,13 @@ fn a_job_that_is_cancelled_while_its_device_hangs_has_left() {
     until(LIMIT, "its pictures stand still", || {
         pause(Duration::from_millis(200));
         let frames = node.job("leaves")["progress"]["frames"].clone();
-        (std::mem::replace(&mut seen, frames.clone()) == frames).then_some(())
+        let hangs = frames.as_u64() >= Some(40) && seen == frames;
+        seen = frames;
+        hangs.then_some(())
     });
     node.cancel("leaves");
-    let record = node.job("leaves");
-    assert_eq!((&record["fallback_reason"], &record["error"]), (&Value::Null, &Value::Null), "{record:#}");
-    assert!(!node.output().join("leaves/master.m3u8").exists(), "nothing is left of it");
+    assert_eq!(node.job("leaves")["error"], Value::Null);
+    assert!(!node.output().join("leaves").exists() && node.hidden().is_empty(), "nothing is left of it");
     // The thread that hangs in the driver is nobody's concern.
     node.accepted(&job("follows"));
     node.succeeded("follows");

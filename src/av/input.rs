@@ -242,6 +242,11 @@ impl Input {
         }
     }
 
+    /// Whether the disk did not answer when the run that read here was stopped: the next one has to open the file.
+    pub fn hangs(&mut self) -> bool {
+        self.io_mut().reader.hangs()
+    }
+
     /// The next packet. Damage is skipped by libav; a failing disk and a cancel are errors.
     pub fn read(&mut self, packet: &mut Packet) -> Result<Received> {
         packet.clear();

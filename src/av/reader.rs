@@ -16,7 +16,7 @@ use std::io::{self, ErrorKind as IoKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How much is read ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,9 @@ impl Ahead {
 const FIRST_CHUNK_BYTES: usize = 64 * 1024;
 /// Readers that may hang at once before new sources are refused.
 const MAX_ABANDONED: usize = 32;
+/// A reader that has not answered for so long when its run was stopped is nothing for the next run: it may hang at one
+/// bad place, and a new one reads on elsewhere.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// How long a closing source waits for its reader before it counts as abandoned.
 const CLOSE_GRACE: Duration = Duration::from_millis(50);
 
@@ -60,6 +63,8 @@ pub struct ReadAhead {
     position: u64,
     generation: u64,
     current: Chunk,
+    /// The last wait for a chunk was given up, and had been long.
+    hangs: bool,
 }
 
 /// "Go on reading from there."
@@ -102,12 +107,27 @@ impl ReadAhead {
         let size = wait_for_open(path, &opened, cancel, limit).inspect_err(|_| abandon(&finished))?;
         let current = Chunk { generation: 0, offset: 0, data: Ok(Vec::new()) };
         let cancel = cancel.clone();
-        Ok(Self { jumps: Some(jump_tx), chunks, finished, cancel, size, position: 0, generation: 0, current })
+        Ok(Self {
+            jumps: Some(jump_tx),
+            chunks,
+            finished,
+            cancel,
+            size,
+            position: 0,
+            generation: 0,
+            current,
+            hangs: false,
+        })
     }
 
     /// From now on another run's abort flag ends the waiting.
     pub fn rebind(&mut self, cancel: &Cancel) {
         self.cancel = cancel.clone();
+    }
+
+    /// Whether the disk did not answer when the run that read here was stopped.
+    pub fn hangs(&self) -> bool {
+        self.hangs
     }
 
     /// Size of the file when it was opened.
@@ -176,11 +196,16 @@ impl ReadAhead {
     }
 
     fn next_chunk(&mut self) -> io::Result<Chunk> {
+        let begin = Instant::now();
         loop {
             let chunk = select! {
                 recv(self.chunks) -> chunk => chunk.map_err(|_| io::Error::from(IoKind::BrokenPipe))?,
-                recv(self.cancel.closed()) -> _ => return Err(IoKind::Interrupted.into()),
+                recv(self.cancel.closed()) -> _ => {
+                    self.hangs = begin.elapsed() > PATIENCE;
+                    return Err(IoKind::Interrupted.into());
+                }
             };
+            self.hangs = false;
             if chunk.generation == self.generation {
                 // A file that shrank while we read it ends here.
                 if chunk.data.as_ref().is_ok_and(Vec::is_empty) {
@@ -373,6 +398,16 @@ mod tests {
         cancel.cancel();
         reader.generation += 1; // nothing will come for this generation: the read has to wait
         assert_eq!(reader.read(&mut [0; 10]).unwrap_err().kind(), IoKind::Interrupted);
+        assert!(!reader.hangs(), "nobody has waited for long");
+        let cancel = Cancel::new();
+        reader.rebind(&cancel);
+        let stop = thread::spawn(move || {
+            Cancel::new().wait_timeout(2 * PATIENCE);
+            cancel.cancel();
+        });
+        assert_eq!(reader.read(&mut [0; 10]).unwrap_err().kind(), IoKind::Interrupted);
+        assert!(reader.hangs());
+        stop.join().unwrap();
         assert_eq!(open(Path::new("/")).unwrap_err().code(), "is_a_directory");
         assert_eq!(open(Path::new("/dev/null")).unwrap_err().code(), "not_a_file");
         assert_eq!(open(Path::new("/no/such/file")).unwrap_err().code(), "not_found");

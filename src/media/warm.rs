@@ -26,6 +26,7 @@ pub struct Pool {
     state: Mutex<State>,
     back: Condvar,
     most: usize,
+    handover_limit: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +47,12 @@ impl State {
 impl Pool {
     /// A pool that keeps at most so many inputs while nobody reads them.
     pub fn keeping(most: usize) -> Self {
-        Self { most, ..Self::default() }
+        Self { most, handover_limit: HANDOVER_LIMIT, ..Self::default() }
+    }
+
+    /// The same pool, which waits so long for the input of a run that was stopped.
+    pub fn handing_over_within(self, limit: Duration) -> Self {
+        Self { handover_limit: limit, ..self }
     }
 
     /// A pool that keeps nothing: for runs that are alone with their source.
@@ -91,7 +97,7 @@ impl Pool {
             if let Some(input) = state.idle.pop() {
                 return Some(input);
             }
-            let left = HANDOVER_LIMIT.checked_sub(begin.elapsed()).filter(|left| !left.is_zero())?;
+            let left = self.handover_limit.checked_sub(begin.elapsed()).filter(|left| !left.is_zero())?;
             if self.most == 0 || !state.expects_one() || cancel.is_cancelled() {
                 return None;
             }
@@ -149,6 +155,8 @@ impl Lent<'_> {
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        self.pool.give_back(self.loan, self.input.take());
+        let fit = self.input.as_mut().is_some_and(|input| !input.hangs());
+        self.pool.give_back(self.loan, self.input.take_if(|_| fit));
+        // Whatever is left of it is closed, after the others know that they need not wait.
     }
 }

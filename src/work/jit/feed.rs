@@ -73,7 +73,7 @@ impl State {
         if piece.len() >= FEW_BYTES || rest.len() == 1 {
             return Some((piece.clone(), 1));
         }
-        let mut together = BytesMut::new();
+        let mut together = BytesMut::with_capacity(MOST_BYTES);
         let mut count = 0;
         for piece in rest {
             if together.len() + piece.len() > MOST_BYTES {

@@ -101,6 +101,7 @@ test('the first segment of a rendition that Shaka takes at once may add less tha
   assert.equal(added(38.52, 39.8), 1, 'it ends too early');
   assert.equal(added(35.9, 40), 1, 'it begins too early');
   assert.equal(added(38.52, 40, 'seek 1'), 1, 'nothing was changed');
+  assert.equal(added(38.52, 40, 'switch 1'), 1, 'nothing of the old one is kept');
 });
 
 test('hls.js may let go of what it fetches when another rendition is wanted, and never else', () => {
