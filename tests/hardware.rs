@@ -237,19 +237,22 @@ fn node(mischief: &str, config: Config) -> Node {
     node
 }
 
+/// One small rendition of a film in the node's root, which a device could make.
+fn small_job(id: &str, input: &str) -> Value {
+    json!({
+        "id": id,
+        "input": format!("nas://media/{input}"),
+        "output": format!("nas://out/{id}"),
+        "renditions": [{"name": "90p", "height": 90, "video_codec": "h264"}],
+    })
+}
+
 #[test]
 fn a_job_says_what_it_used_and_why_it_fell_back_and_the_device_rests() {
     let Some(film) = film() else { return };
     let node = node("fail@300", Config::default());
     let input = node.add(&film);
-    let job = |id: &str| {
-        json!({
-            "id": id,
-            "input": format!("nas://media/{input}"),
-            "output": format!("nas://out/{id}"),
-            "renditions": [{"name": "90p", "height": 90, "video_codec": "h264"}],
-        })
-    };
+    let job = |id: &str| small_job(id, &input);
     node.accepted(&job("falls"));
     let record = node.succeeded("falls");
     assert_eq!(record["hardware_used"], true, "{record:#}");
@@ -275,14 +278,7 @@ fn a_job_that_is_cancelled_while_its_device_hangs_has_left() {
     let Some(film) = film() else { return };
     let node = node("hang@50", Config::default());
     let input = node.add(&film);
-    let job = |id: &str| {
-        json!({
-            "id": id,
-            "input": format!("nas://media/{input}"),
-            "output": format!("nas://out/{id}"),
-            "renditions": [{"name": "90p", "height": 90, "video_codec": "h264"}],
-        })
-    };
+    let job = |id: &str| small_job(id, &input);
     node.accepted(&job("leaves"));
     node.working("leaves");
     let mut seen = Value::Null;

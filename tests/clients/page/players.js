@@ -68,11 +68,11 @@ async function shaka(video, media, note) {
   player.addEventListener('gapjumped', () => note('warn', 'shaka', `jumped over a gap to ${video.currentTime}`));
   player.addEventListener('stalldetected', () => note('warn', 'shaka', `stall detected at ${video.currentTime}`));
   await player.attach(video);
+  // MPEG-TS is taken apart in the page, as Shaka does by itself: with its worker, 5.2.12 hands a segment over and then
+  // reads it once more when a rendition is changed at once ("attempting to access detached ArrayBuffer").
   player.configure({
     // No choice of its own, and no other for its first one.
     abr: { enabled: false, restrictions: { maxHeight: await lowestHeight(media) } },
-    // Taken apart in the page, as it does by itself: with its worker, 5.2.12 hands a segment over and then reads
-    // it once more when a rendition is changed at once ("attempting to access detached ArrayBuffer").
     streaming: { bufferingGoal: AHEAD_S },
   });
   // The event has told; a rejection says the same once more.
