@@ -10,6 +10,7 @@ mod comparison;
 #[path = "support/node.rs"]
 mod node;
 
+use bytes::Bytes;
 use comparison::Result;
 use node::Node;
 use sprocket::av::log::RunLog;
@@ -162,7 +163,7 @@ impl SegmentSink for Counted {
         Ok(())
     }
 
-    fn part(&self, _: usize, _: u64, _: &[u8]) -> EngineResult<()> {
+    fn part(&self, _: usize, _: u64, _: Bytes) -> EngineResult<()> {
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 
 mod support;
 
+use bytes::Bytes;
 use sprocket::av::input::Input;
 use sprocket::av::log::RunLog;
 use sprocket::av::{Packet, Received};
@@ -21,6 +22,7 @@ use sprocket::model::source::SourceFacts;
 use sprocket::model::timeline::Window;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use support::clips::{Clip, Video, audio, h264, has_encoder, video};
@@ -214,7 +216,7 @@ impl SegmentSink for Kept {
         Ok(())
     }
 
-    fn part(&self, _: usize, _: u64, _: &[u8]) -> Result<()> {
+    fn part(&self, _: usize, _: u64, _: Bytes) -> Result<()> {
         Ok(())
     }
 
@@ -251,7 +253,7 @@ fn make(pool: &Pool, plan: &Plan, n: u64) -> Result<Vec<u8>> {
     let made = std::mem::take(&mut *sink.0.lock().unwrap());
     let [segment] = &made[..] else { panic!("{} segments", made.len()) };
     assert_eq!(segment.index, n);
-    Ok(segment.data.clone())
+    Ok(segment.data.clone().joined().into())
 }
 
 fn decide(path: &Path, kind: SegmentType) -> (SourceIndex, std::result::Result<Direct, String>) {
@@ -335,6 +337,62 @@ fn a_warm_source_makes_the_same_bytes_in_any_order() {
             assert!(warm == make(&Pool::none(), &plan, n).expect("a run"), "{name} segment {n}");
         }
     }
+}
+
+/// The same packets with those of the sound standing so many packets later in the file, or earlier.
+fn with_sound_moved(ts: &[u8], by: isize) -> Vec<u8> {
+    let pid = |packet: &[u8]| u16::from(packet[1] & 0x1f) << 8 | u16::from(packet[2]);
+    let place = |(at, packet): &(usize, &[u8])| *at as isize + if pid(packet) == SOUND_PID { by } else { 0 };
+    let mut packets: Vec<_> = ts.chunks(188).enumerate().collect();
+    assert!(packets.iter().any(|(_, packet)| pid(packet) == SOUND_PID));
+    packets.sort_by_key(place);
+    packets.into_iter().flat_map(|(_, packet)| packet).copied().collect()
+}
+
+/// The second stream of FFmpeg's muxer.
+const SOUND_PID: u16 = 0x101;
+
+#[test]
+fn every_window_has_the_sound_of_the_whole_wherever_it_stands_in_the_file() {
+    let room = tempfile::tempdir().expect("a folder");
+    let mut films = Vec::new();
+    for name in ["sound.mp4", "sound.mkv", "sound.ts"] {
+        let Some(path) = film_as(h264().gop(50).bframes(2), name) else { return };
+        films.push(path);
+    }
+    let ts = fs::read(&films[2]).expect("a film");
+    for by in [-400, -60, 60, 400] {
+        let path = room.path().join(format!("moved-by-{by}.ts"));
+        fs::write(&path, with_sound_moved(&ts, by)).expect("room for it");
+        let as_matroska = path.with_extension("mkv");
+        remux_in_its_order(&path, &as_matroska);
+        films.extend([path, as_matroska]);
+    }
+    for path in films {
+        let known = find(&path, &facts(&path), None).expect("an index");
+        let plan = copying(&path, SegmentType::Ts, &Keys::Known(&known));
+        let whole = make_all(&plan);
+        assert_eq!(whole.len() as u64, plan.timeline.segment_count());
+        for segment in whole {
+            let n = segment.index;
+            let alone = make(&Pool::none(), &plan, n).expect("a run");
+            assert!(alone == segment.data.joined(), "{} segment {n}", path.display());
+        }
+    }
+}
+
+fn remux_in_its_order(from: &Path, to: &Path) {
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-i"]).arg(from).args(["-c", "copy", "-max_interleave_delta", "1"]).arg(to);
+    assert!(ffmpeg.status().expect("ffmpeg has to be installed").success(), "{}", to.display());
+}
+
+fn make_all(plan: &Plan) -> Vec<Segment> {
+    let sink = Arc::new(Kept::default());
+    let (cancel, progress, log) = (Cancel::new(), Arc::new(Progress::new()), RunLog::new());
+    pipeline::run(plan, Window::ALL, Target::Segments(sink.clone()), &cancel, &progress, &log)
+        .expect("a run");
+    std::mem::take(&mut *sink.0.lock().unwrap())
 }
 
 #[test]

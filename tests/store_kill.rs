@@ -60,7 +60,7 @@ fn data(generation: u64, rendition: usize, index: u64) -> Vec<u8> {
 fn segment(generation: u64, rendition: usize, index: u64) -> Segment {
     let (start, end) = (Rational::new(4 * index as i64, 1), Rational::new(4 * index as i64 + 4, 1));
     let data = data(generation, rendition, index);
-    Segment { rendition, index, start, end, frames: 96, audio_packets: 188, data }
+    Segment { rendition, index, start, end, frames: 96, audio_packets: 188, data: data.into() }
 }
 
 /// One output from create to publish; says from which segment on.

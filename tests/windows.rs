@@ -5,6 +5,7 @@
 
 mod support;
 
+use bytes::Bytes;
 use sprocket::av::log::RunLog;
 use sprocket::base::cancel::Cancel;
 use sprocket::base::error::Result;
@@ -32,20 +33,18 @@ impl SegmentSink for Kept {
         Ok(())
     }
 
-    fn part(&self, _: usize, index: u64, data: &[u8]) -> Result<()> {
-        self.1.lock().unwrap().entry(index).or_default().extend_from_slice(data);
+    fn part(&self, _: usize, index: u64, data: Bytes) -> Result<()> {
+        self.1.lock().unwrap().entry(index).or_default().extend_from_slice(&data);
         Ok(())
     }
 
     fn segment(&self, segment: Segment) -> Result<()> {
         let index = segment.index;
         let shown = self.1.lock().unwrap().remove(&index).unwrap_or_default();
-        assert!(segment.data.starts_with(&shown), "segment {index} is not what was shown of it");
-        let is_ts = segment.data.first() == Some(&0x47);
-        assert!(
-            shown.len() * 2 > segment.data.len() || !is_ts,
-            "segment {index} was hardly shown while it grew"
-        );
+        let data = segment.data.clone().joined();
+        assert!(data.starts_with(&shown), "segment {index} is not what was shown of it");
+        let is_ts = data.first() == Some(&0x47);
+        assert!(shown.len() * 2 > data.len() || !is_ts, "segment {index} was hardly shown while it grew");
         assert!(self.0.lock().unwrap().1.insert(index, segment).is_none(), "segment {index} came twice");
         Ok(())
     }
@@ -108,7 +107,7 @@ fn three_ways(plan: &Plan) -> [Made; 3] {
 fn write(folder: &Path, name: &str, made: &Made, only: Option<u64>) -> PathBuf {
     let path = folder.join(name);
     let chosen = made.1.values().filter(|s| only.is_none_or(|n| s.index == n));
-    let bytes: Vec<u8> = made.0.iter().copied().chain(chosen.flat_map(|s| s.data.clone())).collect();
+    let bytes: Vec<u8> = made.0.iter().copied().chain(chosen.flat_map(|s| s.data.clone().joined())).collect();
     std::fs::write(&path, bytes).expect("a writable folder");
     path
 }

@@ -242,6 +242,12 @@ impl Input {
         }
     }
 
+    /// How much of the file is in memory from where the demuxer reads.
+    pub fn bytes_at_hand(&self) -> usize {
+        // SAFETY: made in `open`, freed in `drop`; nothing else refers to it outside of calls on `&mut self`.
+        unsafe { &*self.io }.reader.bytes_at_hand()
+    }
+
     /// Whether the disk did not answer when the run that read here was stopped: the next one has to open the file.
     pub fn hangs(&mut self) -> bool {
         self.io_mut().reader.hangs()

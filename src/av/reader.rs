@@ -130,6 +130,17 @@ impl ReadAhead {
         self.hangs
     }
 
+    /// How many bytes can be read without waiting.
+    pub fn bytes_at_hand(&self) -> usize {
+        let Ok(data) = &self.current.data else { return 0 };
+        let end = self.current.offset + data.len() as u64;
+        if self.current.generation == self.generation {
+            usize::try_from(end.saturating_sub(self.position)).unwrap_or(0)
+        } else {
+            0
+        }
+    }
+
     /// Size of the file when it was opened.
     pub fn size(&self) -> u64 {
         self.size

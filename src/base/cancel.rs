@@ -178,6 +178,11 @@ impl<T> QueueRx<T> {
         }
     }
 
+    /// Whether an item would have to be waited for.
+    pub fn is_empty(&self) -> bool {
+        self.rx.is_empty()
+    }
+
     /// A queue that never has an item, for a stage that lacks this input.
     pub fn never(cancel: &Cancel, stage: Stage) -> Self {
         Self { rx: never(), cancel: cancel.clone(), stage }

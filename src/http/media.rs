@@ -15,7 +15,7 @@
 //! | `access` | CORS and the stream token |
 //! | `conditions` | `If-Match` and its kin |
 //! | `range` | which bytes |
-//! | `body` | a file on its way to the socket |
+//! | `body` | a file, or pieces of memory, on their way to the socket |
 //! | `playlist` | gzip, and the token in a playlist's URIs |
 
 pub(super) mod access;
@@ -25,6 +25,7 @@ mod playlist;
 mod range;
 
 use super::problem::Problem;
+use crate::base::pieces::Pieces;
 use axum::body::Body;
 use axum::http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
@@ -65,6 +66,8 @@ pub(super) const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
 pub(super) enum Content {
     /// It is in memory.
     Bytes(Bytes),
+    /// The same, in several pieces of it.
+    Pieces(Pieces),
     /// It lies in a file, which has `len` bytes.
     File {
         /// Open for reading. Its position is neither used nor moved.
@@ -118,21 +121,34 @@ pub(super) fn serve(method: &Method, headers: &HeaderMap, media: Media) -> Respo
     }
 }
 
+impl From<Bytes> for Content {
+    fn from(bytes: Bytes) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<Pieces> for Content {
+    fn from(pieces: Pieces) -> Self {
+        Self::Pieces(pieces)
+    }
+}
+
 impl Content {
     fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Pieces(pieces) => pieces.len() as u64,
             Self::File { len, .. } => *len,
         }
     }
 
     /// The bytes from `first` up to, and without, `end`.
     fn slice(self, first: u64, end: u64) -> Body {
+        let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+        let (from, to) = (place(first), place(end).max(place(first)));
         match self {
-            Self::Bytes(bytes) => {
-                let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-                Body::from(bytes.slice(place(first)..place(end).max(place(first))))
-            }
+            Self::Bytes(bytes) => Body::from(bytes.slice(from.min(bytes.len())..to.min(bytes.len()))),
+            Self::Pieces(pieces) => Body::new(body::PiecesBody::new(pieces.slice(from..to))),
             Self::File { file, .. } => Body::new(body::FileBody::new(file, first, end)),
         }
     }

@@ -20,6 +20,7 @@ use super::media::{Content, IMMUTABLE, Keep, Media, REVALIDATE, kinds, serve, wi
 use super::problem::{Answer, Problem};
 use super::server::PeerAddress;
 use crate::base::error::Error;
+use crate::base::pieces::Pieces;
 use crate::config::paths::Area;
 use crate::model::job::SegmentType;
 use crate::store::cache::{Found, Key};
@@ -281,10 +282,17 @@ impl Request<'_> {
         if self.query("v") == Some(title.version()) { Keep::Immutable } else { Keep::Revalidate }
     }
 
-    fn serve(&self, title: &Title, kind: &'static str, data: Bytes, etag: String, keep: Keep) -> Response {
+    fn serve(
+        &self,
+        title: &Title,
+        kind: &'static str,
+        data: impl Into<Content>,
+        etag: String,
+        keep: Keep,
+    ) -> Response {
         let compressible = keep == Keep::Revalidate && kind != kinds::MP4 && kind != kinds::TS;
         let modified = title.identity.modified();
-        let media = Media { content: Content::Bytes(data), kind, etag, modified, keep, compressible };
+        let media = Media { content: data.into(), kind, etag, modified, keep, compressible };
         serve(self.method, self.headers, media)
     }
 }
@@ -303,7 +311,7 @@ fn mime(kind: SegmentType) -> &'static str {
     }
 }
 
-async fn whole(found: Found) -> Answer<Bytes> {
+async fn whole(found: Found) -> Answer<Pieces> {
     match found {
         Found::Memory(data) => Ok(data),
         Found::Disk(found) => {

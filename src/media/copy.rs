@@ -1,17 +1,19 @@
-//! The picture when its packets are taken as they are: times move to title time, nothing else.
+//! The picture when its packets are taken as they are: times move to title time, nothing else. Part of the demux
+//! stage's thread.
 
+use super::bundle::Bundle;
 use super::demux::title_ticks;
-use super::items::{Coded, MuxItem};
+use super::items::{Coded, MuxItem, Packets};
 use super::plan::Plan;
 use super::progress::Progress;
 use crate::av::Packet;
-use crate::base::cancel::{QueueRx, QueueTx, Sent};
+use crate::base::cancel::Sent;
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::base::time::{Rational, Rounding};
 use crate::container::nal::{self, NalFormat};
 use crate::model::track::{Sample, VideoCodec, VideoTrack};
 
-/// The stage. The timeline's grid is the stream's own time base.
+/// Takes the packets. The timeline's grid is the stream's own time base.
 pub struct CopyVideo<'a> {
     /// The plan.
     pub plan: &'a Plan,
@@ -23,58 +25,75 @@ pub struct CopyVideo<'a> {
     pub first: u64,
     /// One past the last grid position; `None` runs to where the data ends.
     pub end: Option<u64>,
-    /// From the demuxer.
-    pub input: QueueRx<Coded>,
     /// To the muxer.
-    pub output: QueueTx<MuxItem>,
+    pub output: Bundle,
     /// Progress.
     pub progress: &'a Progress,
+    /// How far it is.
+    pub state: State,
 }
 
-impl CopyVideo<'_> {
-    /// Runs until the window is full or the data ends.
-    pub fn run(self) -> Result<()> {
-        self.output.send(MuxItem::VideoTrack(Box::new(self.track.clone())))?;
-        let (mut last_dts, mut begun) = (i64::MIN, false);
-        loop {
-            let packet = match self.input.recv()? {
-                Some(Coded::Packet(packet) | Coded::Passing(packet)) => packet,
-                Some(Coded::End(end)) => {
-                    let end = self.end.unwrap_or_else(|| self.plan.end_of_title(end.end));
-                    return self.output.send(MuxItem::VideoEnd { end }).map(|_| ());
-                }
-                None => return Err(Error::internal(Stage::Demux, "the demuxer ended without a word")),
-            };
-            let boundary = self.boundary(&packet, begun);
-            if let (Some(at), Some(end)) = (boundary, self.end)
-                && at >= end
-            {
-                return self.output.send(MuxItem::VideoEnd { end }).map(|_| ());
-            }
-            if boundary.is_some() {
-                self.check_cut(&packet)?;
-            }
-            begun |= boundary.is_some();
-            // What comes before the first key frame nobody could decode.
-            if !begun {
-                continue;
-            }
-            let sample = self.sample(packet, &mut last_dts);
-            self.progress.decoded(Rational::from_int(sample.pts + sample.duration) * self.track.time_base, 1);
-            if self.output.send(MuxItem::Video { sample, segment_start: boundary })? == Sent::ConsumerGone {
-                return Ok(());
-            }
+/// How far a copy is.
+#[derive(Debug, Default)]
+pub struct State {
+    /// The muxer knows what comes.
+    announced: bool,
+    /// The window's first key frame has come.
+    begun: bool,
+    last_dts: Option<i64>,
+}
+
+impl Packets for CopyVideo<'_> {
+    fn take(&mut self, coded: Coded) -> Result<Sent> {
+        if !std::mem::replace(&mut self.state.announced, true) {
+            self.output.send(MuxItem::VideoTrack(Box::new(self.track.clone())))?;
+        }
+        match coded {
+            Coded::Packet(packet) | Coded::Passing(packet) => self.packet(packet),
+            Coded::End(end) => self.end(self.end.unwrap_or_else(|| self.plan.end_of_title(end.end))),
         }
     }
 
+    fn flush(&mut self) -> Result<Sent> {
+        self.output.flush()
+    }
+}
+
+impl CopyVideo<'_> {
+    fn end(&mut self, end: u64) -> Result<Sent> {
+        self.output.send(MuxItem::VideoEnd { end })?;
+        self.output.flush()?;
+        Ok(Sent::ConsumerGone)
+    }
+
+    fn packet(&mut self, packet: Packet) -> Result<Sent> {
+        let boundary = self.boundary(&packet);
+        if let (Some(at), Some(end)) = (boundary, self.end)
+            && at >= end
+        {
+            return self.end(end);
+        }
+        if boundary.is_some() {
+            self.check_cut(&packet)?;
+            self.state.begun = true;
+        }
+        // What comes before the first key frame nobody could decode.
+        if !self.state.begun {
+            return Ok(Sent::Queued);
+        }
+        let sample = self.sample(packet);
+        self.progress.decoded(Rational::from_int(sample.pts + sample.duration) * self.track.time_base, 1);
+        self.output.send(MuxItem::Video { sample, segment_start: boundary })
+    }
+
     /// The grid position of the segment that begins with this packet, if one does.
-    fn boundary(&self, packet: &Packet, begun: bool) -> Option<u64> {
+    fn boundary(&self, packet: &Packet) -> Option<u64> {
         if !packet.is_key() {
             return None;
         }
         let ticks = title_ticks(packet.pts().or(packet.dts())?, self.track.time_base, self.plan.title_origin);
         let at = u64::try_from(ticks).unwrap_or(0);
-        match begun {
+        match self.state.begun {
             false => (at >= self.first || self.first == 0).then_some(self.first),
             true => {
                 (at >= self.end.unwrap_or(u64::MAX) || self.plan.timeline.starts_segment(at)).then_some(at)
@@ -100,7 +119,7 @@ impl CopyVideo<'_> {
             .hint("play the stream that is encoded anew"))
     }
 
-    fn sample(&self, packet: Packet, last_dts: &mut i64) -> Sample {
+    fn sample(&mut self, packet: Packet) -> Sample {
         let ticks = |t: i64| title_ticks(t, self.track.time_base, self.plan.title_origin);
         let duration = packet.duration().max(1);
         // Broken sources give decode times that stand still or fall; muxers need them to rise.
@@ -108,11 +127,12 @@ impl CopyVideo<'_> {
         let reorder_ticks = (reorder / self.track.time_base).round(Rounding::Ceil);
         let told = packet.pts().or(packet.dts()).map(ticks);
         let due =
-            if *last_dts == i64::MIN { told.unwrap_or(0) - reorder_ticks } else { *last_dts + duration };
+            self.state.last_dts.map_or_else(|| told.unwrap_or(0) - reorder_ticks, |last| last + duration);
         let pts = told.unwrap_or(due);
-        let dts = packet.dts().map_or(due.min(pts), ticks).max(last_dts.saturating_add(1));
+        let dts = packet.dts().map_or(due.min(pts), ticks);
+        let dts = self.state.last_dts.map_or(dts, |last| dts.max(last.saturating_add(1)));
         let pts = pts.max(dts);
-        *last_dts = dts;
+        self.state.last_dts = Some(dts);
         Sample { pts, dts, duration, key: packet.is_key(), data: packet.into_bytes() }
     }
 }

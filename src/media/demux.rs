@@ -3,10 +3,10 @@
 //! What enters: a plan and a window. What leaves: the picture's packets from the last key frame that
 //! the window needs (earlier groups of pictures are never decoded), the sound's packets from a
 //! little before the window (codecs need a run-up), and at the end of the file where the data
-//! really ended. No decoding here.
+//! really ended. What is copied goes on to the muxer from here. No decoding.
 
 use super::audio::PRE_ROLL_PACKETS;
-use super::items::{Coded, DataEnd};
+use super::items::{Coded, DataEnd, Packets};
 use super::plan::Plan;
 use super::progress::Progress;
 use super::tracks::changed;
@@ -14,7 +14,7 @@ use super::warm::Lent;
 use crate::av::input::Input;
 use crate::av::log::RunLog;
 use crate::av::{Packet, Received};
-use crate::base::cancel::{Cancel, QueueTx, Sent};
+use crate::base::cancel::{Cancel, Sent};
 use crate::base::error::{Result, Stage};
 use crate::base::time::{Rational, Rounding};
 use std::collections::VecDeque;
@@ -29,28 +29,33 @@ const AUDIO_RUN_UP: Rational = Rational::new(PRE_ROLL_PACKETS as i64 * 1600 + 11
 /// How far before the wanted time a seek is tried, in seconds, until it lands on a usable key frame:
 /// containers without an index land anywhere.
 const BACK_OFF_S: [i64; 5] = [0, 2, 8, 32, 120];
+/// How far behind a cut its sound is looked for.
+const SOUND_WITHIN: Rational = Rational::from_int(1);
 /// Packets looked at after a seek before it counts as useless.
 const MAX_LOOKED_AT: usize = 20_000;
+/// A packet is hardly ever larger: so much in memory, and the next one need not be waited for.
+const AT_HAND_BYTES: usize = 64 * 1024;
 /// Bytes of packets held back while looking for a later key frame.
 const MAX_HELD_BYTES: usize = 64 << 20;
 
+type Outlet<'a> = Box<dyn Packets + 'a>;
+
 /// Where the packets go.
-#[derive(Debug)]
-pub struct Outlets {
+#[derive(Default)]
+pub struct Outlets<'a> {
     /// The picture's.
-    pub video: Option<QueueTx<Coded>>,
+    pub video: Option<Outlet<'a>>,
     /// The sound's.
-    pub audio: Option<QueueTx<Coded>>,
+    pub audio: Option<Outlet<'a>>,
 }
 
 /// Everything that the stage needs.
-#[derive(Debug)]
 pub struct Demux<'a> {
     plan: &'a Plan,
     cancel: &'a Cancel,
     log: &'a RunLog,
     progress: &'a Progress,
-    outlets: Outlets,
+    outlets: Outlets<'a>,
     /// First slot of the window; where decoding has to be.
     first_slot: i64,
     /// Sound before this title time is not needed.
@@ -77,7 +82,7 @@ impl<'a> Demux<'a> {
     pub fn new(
         plan: &'a Plan,
         (first_slot, sound_from): (u64, Rational),
-        outlets: Outlets,
+        outlets: Outlets<'a>,
         input: Lent<'a>,
         cancel: &'a Cancel,
         log: &'a RunLog,
@@ -116,6 +121,26 @@ impl<'a> Demux<'a> {
                 Some(packet) => self.route(packet)?,
                 None => return self.end(),
             }
+            if !self.has_more_at_hand() {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the next packet can be had without waiting for the disk or for a codec, as far as one can tell.
+    fn has_more_at_hand(&self) -> bool {
+        let in_memory = || self.input.get().is_some_and(|input| input.bytes_at_hand() >= AT_HAND_BYTES);
+        self.plan.copies_all() && (!self.pending.is_empty() || in_memory())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        for outlet in [&mut self.outlets.video, &mut self.outlets.audio] {
+            if let Some(packets) = outlet
+                && packets.flush()? == Sent::ConsumerGone
+            {
+                *outlet = None;
+            }
         }
         Ok(())
     }
@@ -151,6 +176,9 @@ impl<'a> Demux<'a> {
     fn position(&mut self) -> Result<()> {
         self.keep_only_chosen()?;
         let video_from = Rational::from_int(self.first_slot) * self.plan.timeline.frame_duration();
+        if video_from.is_positive() && self.try_cut(video_from)? {
+            return Ok(());
+        }
         let wanted =
             if self.video_stream().is_some() { video_from.min(self.audio_from) } else { self.audio_from };
         let source_start = self.plan.facts.origin - self.plan.title_origin;
@@ -165,6 +193,39 @@ impl<'a> Demux<'a> {
         }
         // From the beginning: right for the first segment, and the last resort for the others.
         if self.input.get().is_some_and(Input::is_untouched) { Ok(()) } else { self.reopen() }
+    }
+
+    /// Seeks to the key frame that a copied window begins with. That is enough where the sound that comes with it
+    /// reaches back to the same time: nothing that lies before has to be read. Without an index a seek leads behind
+    /// the key frame: those times are not decode times.
+    fn try_cut(&mut self, cut: Rational) -> Result<bool> {
+        let has_index = |input: &Input| self.video_stream().is_some_and(|stream| input.index_len(stream) > 0);
+        let may_do = self.plan.copies_all() && self.input.get().is_some_and(has_index);
+        Ok(may_do && self.try_seek(cut)? && self.has_sound_since(cut)?)
+    }
+
+    /// Whether none of the sound from `cut` on was passed over: the first that is found began before it, or the
+    /// one in front of that did.
+    fn has_sound_since(&mut self, cut: Rational) -> Result<bool> {
+        let Some(sound) = self.audio_stream() else { return Ok(true) };
+        for seen in 0..MAX_LOOKED_AT {
+            if seen == self.pending.len() {
+                let Some(packet) = self.read()? else { return Ok(false) };
+                self.pending.push_back(packet);
+            }
+            let Some(packet) = self.pending.get(seen) else { return Ok(false) };
+            let Some(time) = self.title_time(packet) else { continue };
+            if packet.stream() == sound {
+                // Times are rounded to ticks, as the container has them.
+                let tick = self.time_base(sound).unwrap_or(Rational::ZERO);
+                let before = time + tick + tick - self.length(packet);
+                return Ok(time <= cut || before < cut);
+            }
+            if time > cut + SOUND_WITHIN {
+                return Ok(false);
+            }
+        }
+        Ok(false)
     }
 
     /// Seeks to a title time and looks whether what comes is early enough.
@@ -256,7 +317,7 @@ impl<'a> Demux<'a> {
         }
         let needed = time.is_none_or(|t| t + self.length(&packet) >= self.audio_from);
         if Some(packet.stream()) == self.audio_stream() && needed {
-            self.outlets.audio = send(self.outlets.audio.take(), Coded::Packet(packet))?;
+            send(&mut self.outlets.audio, Coded::Packet(packet))?;
         }
         Ok(())
     }
@@ -264,8 +325,7 @@ impl<'a> Demux<'a> {
     /// Holds the picture's packets back while a later key frame may still make them needless.
     fn route_video(&mut self, packet: Packet, time: Option<Rational>) -> Result<()> {
         if self.held.open {
-            self.outlets.video = send(self.outlets.video.take(), Coded::Packet(packet))?;
-            return Ok(());
+            return send(&mut self.outlets.video, Coded::Packet(packet));
         }
         let slot = time.map(|t| self.plan.timeline.slot_at_time(t));
         if packet.is_key() && slot.is_none_or(|s| s <= self.first_slot) {
@@ -293,7 +353,7 @@ impl<'a> Demux<'a> {
         for (packet, slot) in packets.into_iter().zip(slots) {
             let passes = slot.zip(standing).is_some_and(|(slot, standing)| slot < standing);
             let coded = if passes { Coded::Passing(packet) } else { Coded::Packet(packet) };
-            self.outlets.video = send(self.outlets.video.take(), coded)?;
+            send(&mut self.outlets.video, coded)?;
         }
         Ok(())
     }
@@ -329,20 +389,19 @@ impl<'a> Demux<'a> {
     fn end(&mut self) -> Result<()> {
         self.let_go()?;
         let end = DataEnd { end: self.data_end };
-        for outlet in [&self.outlets.video, &self.outlets.audio].into_iter().flatten() {
-            outlet.send(Coded::End(end))?;
-        }
-        Ok(())
+        send(&mut self.outlets.video, Coded::End(end))?;
+        send(&mut self.outlets.audio, Coded::End(end))
     }
 }
 
-/// Sends a packet; the outlet closes when its consumer wants no more.
-fn send(outlet: Option<QueueTx<Coded>>, coded: Coded) -> Result<Option<QueueTx<Coded>>> {
-    let Some(tx) = outlet else { return Ok(None) };
-    Ok(match tx.send(coded)? {
-        Sent::Queued => Some(tx),
-        Sent::ConsumerGone => None,
-    })
+/// Hands on a packet; the outlet closes when its consumer wants no more.
+fn send(outlet: &mut Option<Outlet<'_>>, coded: Coded) -> Result<()> {
+    if let Some(packets) = outlet
+        && packets.take(coded)? == Sent::ConsumerGone
+    {
+        *outlet = None;
+    }
+    Ok(())
 }
 
 /// Ticks of a stream as ticks of the title, in the stream's own time base.

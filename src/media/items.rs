@@ -3,10 +3,13 @@
 //! ```text
 //! demux --Coded--> decode --Raw--> filter --Scaled--> encode --MuxItem--> mux --Segment--> sink
 //!        \-Coded--> audio --------------------------------MuxItem-------^
+//! demux, copy ---------------------------------------------MuxItem-------^
 //! ```
 //! The capacities below are the only places where items wait, so memory is bounded by them.
 
 use crate::av::{Frame, Packet};
+use crate::base::cancel::{QueueTx, Sent};
+use crate::base::error::Result;
 use crate::base::time::Rational;
 use crate::model::track::{AudioTrack, Sample, VideoTrack};
 use std::sync::Arc;
@@ -20,8 +23,10 @@ pub const RAW_QUEUE: usize = 3;
 pub const SCALED_QUEUE: usize = 2;
 /// Coded samples for each rendition: kilobytes each.
 pub const MUX_QUEUE: usize = 64;
+/// Bundles of copied samples: a hundred kilobytes each.
+pub const COPIED_QUEUE: usize = 8;
 
-/// From the demuxer to a decoder (or straight to the muxer when a stream is copied).
+/// From the demuxer to a decoder, or to what copies it.
 #[derive(Debug)]
 pub enum Coded {
     /// A packet of the stream.
@@ -31,6 +36,32 @@ pub enum Coded {
     Passing(Packet),
     /// No more packets: the source ended.
     End(DataEnd),
+}
+
+/// What takes the packets of a stream: the queue to a decoder's stage, or what copies them right away, which is
+/// too little work to wake another thread for.
+pub trait Packets: Send {
+    /// Takes the next one. After [`Sent::ConsumerGone`] nothing more is wanted.
+    ///
+    /// # Errors
+    /// The run is cancelled; or the packet is nothing that can be copied.
+    fn take(&mut self, coded: Coded) -> Result<Sent>;
+
+    /// Nothing more is at hand for now: what was taken is to go on.
+    ///
+    /// # Errors
+    /// The run is cancelled.
+    fn flush(&mut self) -> Result<Sent>;
+}
+
+impl Packets for QueueTx<Coded> {
+    fn take(&mut self, coded: Coded) -> Result<Sent> {
+        self.send(coded)
+    }
+
+    fn flush(&mut self) -> Result<Sent> {
+        Ok(Sent::Queued)
+    }
 }
 
 /// Where the data of the source ended, in title time; `None` when there was none.
@@ -99,6 +130,8 @@ pub enum MuxItem {
     AudioTrack(Box<AudioTrack>),
     /// A coded piece of sound.
     Audio(Sample),
+    /// Several of these, in their order.
+    Several(Vec<Self>),
     /// No more sound; without pictures, the title's grid ends at this position.
     AudioEnd {
         /// One past the last grid position.

@@ -5,6 +5,7 @@
 
 pub mod audio;
 pub mod both_sets;
+mod bundle;
 pub mod codecs;
 pub mod copy;
 pub mod decode;

@@ -7,21 +7,24 @@
 //!         |  8                                     |
 //!         +--> audio ------------------------------+  (one packet, shared by all)
 //! ```
+//! A stream that is copied goes from the demux stage to the muxers with nothing in between.
+//!
 //! Each box is an OS thread, each arrow a bounded queue that wakes on the run's abort flag; the
 //! numbers are capacities in items (`items.rs`). The window says which segments to make; whole jobs
 //! and single segments differ in nothing else. The first stage that fails sets the flag, and its
 //! error is the run's.
 
 use super::audio::copy::{CopyAudio, PacketTicks};
-use super::audio::{Audio, PacketWindow, SourceClock, grid_of};
+use super::audio::{self, Audio, PacketWindow, SourceClock, grid_of};
+use super::bundle::Bundle;
 use super::codecs::{Codecs, Works, stand_behind_what_follows};
-use super::copy::CopyVideo;
+use super::copy::{self, CopyVideo};
 use super::decode::{Codec, Decode};
 use super::demux::{Demux, Outlets};
 use super::encode::{Beside, Encode};
 use super::filter::{Filter, Scaling};
 use super::index::framing;
-use super::items::{CODED_QUEUE, Coded, MUX_QUEUE, MuxItem, RAW_QUEUE, SCALED_QUEUE};
+use super::items::{CODED_QUEUE, COPIED_QUEUE, Coded, MUX_QUEUE, MuxItem, RAW_QUEUE, SCALED_QUEUE};
 use super::mux::{AppendSink, Awaits, FileMux, MadeRendition, SegmentMux};
 use super::plan::Plan;
 use super::progress::Progress;
@@ -271,44 +274,46 @@ impl<'scope, 'env> Crew<'scope, 'env> {
     fn start(self, codecs: Codecs, source_input: Lent<'env>) -> Result<Stages<'scope>> {
         let mut stages = Stages { workers: Vec::new(), muxers: Vec::new() };
         let Codecs { video_decoder, video_encoders, audio, source } = codecs;
+        let room = if self.plan.copies_video() { COPIED_QUEUE } else { MUX_QUEUE };
         let (mux_inlets, mux_outlets): (Vec<_>, Vec<_>) =
-            self.plan.renditions.iter().map(|_| queue::<MuxItem>(MUX_QUEUE, self.cancel, Stage::Mux)).unzip();
+            self.plan.renditions.iter().map(|_| queue::<MuxItem>(room, self.cancel, Stage::Mux)).unzip();
 
-        let (video_tx, video_rx) = self.coded(self.plan.video.is_some());
-        let (audio_tx, audio_rx) = self.coded(self.plan.audio.is_some());
-        stages.workers.push(self.demux(Outlets { video: video_tx, audio: audio_tx }, source_input)?);
-        if let Some(input) = video_rx {
-            match (video_decoder, source.video) {
+        let mut outlets = Outlets::default();
+        if self.plan.video.is_some() {
+            outlets.video = Some(match (video_decoder, source.video) {
                 (Some(codec), _) => {
-                    self.encode_video(&mut stages, codec, video_encoders, input, &mux_inlets)?;
+                    let (tx, rx) = self.coded();
+                    self.encode_video(&mut stages, codec, video_encoders, rx, &mux_inlets)?;
+                    Box::new(tx)
                 }
-                (None, Some(track)) => stages.workers.push(self.copy_video(track, input, &mux_inlets)?),
+                (None, Some(track)) => Box::new(self.copy_video(track, &mux_inlets)?),
                 (None, None) => {
                     return Err(Error::internal(Stage::Plan, "a picture without a decoder or a track"));
                 }
-            }
+            });
         }
-        if let Some(input) = audio_rx {
-            stages.workers.push(match (audio, source.audio, source.audio_clock) {
-                (Some(codecs), _, Some(clock)) => self.encode_audio(codecs, clock, input, mux_inlets)?,
-                (None, Some(track), Some(clock)) => self.copy_audio((track, clock), input, mux_inlets)?,
+        if self.plan.audio.is_some() {
+            outlets.audio = Some(match (audio, source.audio, source.audio_clock) {
+                (Some(codecs), _, Some(clock)) => {
+                    let (tx, rx) = self.coded();
+                    stages.workers.push(self.encode_audio(codecs, clock, rx, mux_inlets)?);
+                    Box::new(tx)
+                }
+                (None, Some(track), Some(clock)) => Box::new(self.copy_audio((track, clock), mux_inlets)),
                 _ => return Err(Error::internal(Stage::Plan, "sound without a decoder or a track")),
             });
         } else {
             drop(mux_inlets);
         }
+        stages.workers.push(self.demux(outlets, source_input)?);
         for (i, input) in mux_outlets.into_iter().enumerate() {
             stages.muxers.push(self.mux(i, input)?);
         }
         Ok(stages)
     }
 
-    fn coded(self, wanted: bool) -> (Option<QueueTx<Coded>>, Option<QueueRx<Coded>>) {
-        if !wanted {
-            return (None, None);
-        }
-        let (tx, rx) = queue(CODED_QUEUE, self.cancel, Stage::Demux);
-        (Some(tx), Some(rx))
+    fn coded(self) -> (QueueTx<Coded>, QueueRx<Coded>) {
+        queue(CODED_QUEUE, self.cancel, Stage::Demux)
     }
 
     /// Starts a stage's thread. A stage that fails or panics sets the run's flag, so that all end.
@@ -335,7 +340,7 @@ impl<'scope, 'env> Crew<'scope, 'env> {
         })
     }
 
-    fn demux(self, outlets: Outlets, input: Lent<'env>) -> Result<Handle<'scope, ()>> {
+    fn demux(self, outlets: Outlets<'env>, input: Lent<'env>) -> Result<Handle<'scope, ()>> {
         let from = (self.span.pictures(self.plan).0, self.span.start_time(self.plan));
         self.spawn("demux", move || {
             Demux::new(self.plan, from, outlets, input, self.cancel, self.log, self.progress).run()
@@ -400,16 +405,19 @@ impl<'scope, 'env> Crew<'scope, 'env> {
     fn copy_video(
         self,
         track: crate::model::track::VideoTrack,
-        input: QueueRx<Coded>,
         outputs: &[QueueTx<MuxItem>],
-    ) -> Result<Handle<'scope, ()>> {
+    ) -> Result<CopyVideo<'env>> {
         let output = outputs.first().cloned().ok_or_else(|| Error::internal(Stage::Plan, "no rendition"))?;
-        let (first, end) = (self.span.first, self.span.end);
-        self.spawn("copy", move || {
-            let name = self.plan.facts.video.as_ref().map_or("", |v| v.codec.as_str());
-            let framing = framing(name, &track.config);
-            let (plan, progress) = (self.plan, self.progress);
-            CopyVideo { plan, track, framing, first, end, input, output, progress }.run()
+        let name = self.plan.facts.video.as_ref().map_or("", |v| v.codec.as_str());
+        Ok(CopyVideo {
+            plan: self.plan,
+            framing: framing(name, &track.config),
+            track,
+            first: self.span.first,
+            end: self.span.end,
+            output: Bundle::new(vec![output]),
+            progress: self.progress,
+            state: copy::State::default(),
         })
     }
 
@@ -437,17 +445,15 @@ impl<'scope, 'env> Crew<'scope, 'env> {
     fn copy_audio(
         self,
         (track, clock): (crate::model::track::AudioTrack, SourceClock),
-        input: QueueRx<Coded>,
         outlets: Vec<QueueTx<MuxItem>>,
-    ) -> Result<Handle<'scope, ()>> {
+    ) -> CopyAudio<'env> {
         let ticks = |time: Rational| (time / track.time_base).round(crate::base::time::Rounding::Ceil);
         let window = PacketTicks {
             first: (self.span.segments.start > 0).then(|| ticks(self.span.start_time(self.plan))),
             end: self.span.end.map(|_| ticks(self.span.end_time(self.plan))),
         };
-        self.spawn("audio", move || {
-            CopyAudio { plan: self.plan, track, clock, window, input, outlets, progress: self.progress }.run()
-        })
+        let (plan, progress, state) = (self.plan, self.progress, audio::copy::State::default());
+        CopyAudio { plan, track, clock, window, output: Bundle::new(outlets), progress, state }
     }
 
     fn mux(self, rendition: usize, input: QueueRx<MuxItem>) -> Result<Handle<'scope, MadeRendition>> {

@@ -186,4 +186,9 @@ impl Plan {
     pub fn copies_video(&self) -> bool {
         self.video.as_ref().is_some_and(|v| v.copy)
     }
+
+    /// Whether all packets are taken as they are, and there is a picture.
+    pub fn copies_all(&self) -> bool {
+        self.copies_video() && self.audio.as_ref().is_none_or(|audio| audio.encode.is_none())
+    }
 }

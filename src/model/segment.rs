@@ -1,7 +1,9 @@
 //! Finished segments and where they go.
 
 use crate::base::error::Result;
+use crate::base::pieces::Pieces;
 use crate::base::time::Rational;
+use bytes::Bytes;
 
 /// One segment of one rendition, complete.
 #[derive(Clone, Debug)]
@@ -19,7 +21,7 @@ pub struct Segment {
     /// Packets of sound in it.
     pub audio_packets: u64,
     /// The bytes of the file.
-    pub data: Vec<u8>,
+    pub data: Pieces,
 }
 
 /// Takes what the pipeline makes. Called from the mux threads of the renditions, in order within
@@ -31,7 +33,7 @@ pub trait SegmentSink: Send + Sync {
     fn init(&self, rendition: usize, codecs: &[String], data: &[u8]) -> Result<()>;
     /// The next bytes of a segment that is still being made, where the container lets one know them:
     /// what the segments hold later is what was shown here, and more. An error ends the run.
-    fn part(&self, rendition: usize, index: u64, data: &[u8]) -> Result<()>;
+    fn part(&self, rendition: usize, index: u64, data: Bytes) -> Result<()>;
     /// A finished segment. An error ends the run.
     fn segment(&self, segment: Segment) -> Result<()>;
 }

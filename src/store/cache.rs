@@ -9,6 +9,7 @@
 
 use crate::base::cancel::Cancel;
 use crate::base::error::{Error, Result, Stage};
+use crate::base::pieces::Pieces;
 use bytes::Bytes;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -21,7 +22,7 @@ mod shelves;
 #[cfg(test)]
 mod tests;
 
-use shelves::{Data, Gone, Hold, Moved, Shelves, SlotId, Victim};
+use shelves::{Gone, Hold, Moved, Shelves, SlotId, Victim};
 
 /// How soon a producer that waits for room sees that it is not wanted any more.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -72,7 +73,7 @@ pub struct Caps {
 #[derive(Debug)]
 pub enum Found {
     /// Its bytes.
-    Memory(Bytes),
+    Memory(Pieces),
     /// It lies on disk.
     Disk(OnDisk),
 }
@@ -105,7 +106,7 @@ impl OnDisk {
     ///
     /// # Errors
     /// `io`, and the like: somebody has removed the file, or the disk is broken.
-    pub fn read(mut self) -> Result<Bytes> {
+    pub fn read(mut self) -> Result<Pieces> {
         self.lease.count_in_memory(self.bytes);
         let data = fs::read(&self.path).map_err(|e| Error::io(Stage::Publish, "read", &self.path, &e))?;
         if data.len() as u64 != self.bytes {
@@ -113,7 +114,7 @@ impl OnDisk {
                 io::Error::new(io::ErrorKind::UnexpectedEof, "it has another length than was written");
             return Err(Error::io(Stage::Publish, "read", &self.path, &short));
         }
-        Ok(Bytes::from_owner(Leased { data: Arc::new(data), _lease: self.lease }))
+        Ok(leased(&data.into(), self.lease))
     }
 }
 
@@ -133,8 +134,15 @@ impl OpenSegment {
 
 /// Bytes that are being served.
 struct Leased {
-    data: Data,
-    _lease: Lease,
+    data: Bytes,
+    _lease: Arc<Lease>,
+}
+
+/// The same bytes, which hold the segment as long as there is a clone of a part of them. (Of one without bytes,
+/// which nobody makes, there is nothing to hold.)
+fn leased(data: &Pieces, lease: Lease) -> Pieces {
+    let lease = Arc::new(lease);
+    data.map(|piece| Bytes::from_owner(Leased { data: piece.clone(), _lease: lease.clone() }))
 }
 
 impl AsRef<[u8]> for Leased {
@@ -225,7 +233,7 @@ impl Cache {
     fn found(&self, key: Key, Hold { slot, bytes, data }: Hold) -> Found {
         let lease = Lease { cache: self.0.clone(), slot, read_bytes: 0 };
         match data {
-            Some(data) => Found::Memory(Bytes::from_owner(Leased { data, _lease: lease })),
+            Some(data) => Found::Memory(leased(&data, lease)),
             None => Found::Disk(OnDisk { path: self.path(key, slot), bytes, lease }),
         }
     }
@@ -250,8 +258,8 @@ impl Cache {
     ///
     /// # Errors
     /// `cancelled`: `cancel` was set meanwhile.
-    pub fn put(&self, key: Key, data: Vec<u8>, cancel: &Cancel) -> Result<()> {
-        self.place(key, data, cancel).map(drop)
+    pub fn put(&self, key: Key, data: impl Into<Pieces>, cancel: &Cancel) -> Result<()> {
+        self.place(key, data.into(), cancel).map(drop)
     }
 
     /// Like [`Cache::put`], and hands it out in the same moment: whoever waited for it has it for certain,
@@ -259,16 +267,14 @@ impl Cache {
     ///
     /// # Errors
     /// As with [`Cache::put`].
-    pub fn put_and_get(&self, key: Key, data: Vec<u8>, cancel: &Cancel) -> Result<Found> {
-        let hold = self.place(key, data, cancel)?.take_hold(key);
+    pub fn put_and_get(&self, key: Key, data: impl Into<Pieces>, cancel: &Cancel) -> Result<Found> {
+        let hold = self.place(key, data.into(), cancel)?.take_hold(key);
         let gone = || Error::internal(Stage::Publish, "a segment has gone under the cache's own lock");
         Ok(self.found(key, hold.ok_or_else(gone)?))
     }
 
     /// Puts a segment in its place, and gives back the lock under which it is there.
-    fn place(&self, key: Key, mut data: Vec<u8>, cancel: &Cancel) -> Result<MutexGuard<'_, Shelves>> {
-        // What a vector holds in reserve would be memory that nobody counts.
-        data.shrink_to_fit();
+    fn place(&self, key: Key, data: Pieces, cancel: &Cancel) -> Result<MutexGuard<'_, Shelves>> {
         let bytes = data.len() as u64;
         self.remove_gone();
         let mut shelves = self.0.lock();
@@ -371,9 +377,9 @@ impl Cache {
 }
 
 /// Writes a file that is not there yet, and through no link. What could not be written in full is removed.
-fn write_new(path: &Path, data: &[u8]) -> io::Result<()> {
+fn write_new(path: &Path, data: &Pieces) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    let written = file.write_all(data);
+    let written = data.iter().try_for_each(|piece| file.write_all(piece));
     if written.is_err() {
         remove(path);
     }

@@ -23,6 +23,7 @@ use crate::base::time::Rational;
 use crate::model::job::SegmentType;
 use crate::model::playlist::VideoRange;
 use crate::model::segment::{Segment, SegmentSink};
+use bytes::Bytes;
 use std::fs::{self, File};
 use std::io::{ErrorKind as IoKind, Write};
 use std::path::{Path, PathBuf};
@@ -277,14 +278,14 @@ impl SegmentSink for Shared {
         if self.written(rendition)?.lock().unwrap_or_else(PoisonError::into_inner).init_bytes.is_some() {
             return same_init(&path, data);
         }
-        self.write(&path, data, None)?;
+        self.write(&path, [data], None)?;
         self.written(rendition)?.lock().unwrap_or_else(PoisonError::into_inner).init_bytes =
             Some(data.len() as u64);
         Ok(())
     }
 
     /// A segment appears whole or not at all.
-    fn part(&self, _: usize, _: u64, _: &[u8]) -> Result<()> {
+    fn part(&self, _: usize, _: u64, _: Bytes) -> Result<()> {
         Ok(())
     }
 
@@ -298,7 +299,8 @@ impl SegmentSink for Shared {
         let bytes = data.len() as u64;
         let segment = WrittenSegment { index, start, end, bytes, frames, audio_packets };
         let path = self.rendition_folder(rendition)?.join(self.segment_name(index));
-        self.write(&path, &data, Some(resume::Line::of(rendition, &segment).render()))?;
+        let line = resume::Line::of(rendition, &segment).render();
+        self.write(&path, data.iter().map(|piece| &piece[..]), Some(line))?;
         self.written(rendition)?.lock().unwrap_or_else(PoisonError::into_inner).segments.push(segment);
         Ok(())
     }
@@ -320,8 +322,14 @@ impl Shared {
     }
 
     /// Writes a whole file and has it synced; `line` goes to the log of what is on the disk then.
-    fn write(&self, path: &Path, data: &[u8], line: Option<String>) -> Result<()> {
-        let written = File::create_new(path).and_then(|mut file| file.write_all(data).map(|()| file));
+    fn write<'a>(
+        &self,
+        path: &Path,
+        data: impl IntoIterator<Item = &'a [u8]>,
+        line: Option<String>,
+    ) -> Result<()> {
+        let fill = |mut file: File| data.into_iter().try_for_each(|part| file.write_all(part)).map(|()| file);
+        let written = File::create_new(path).and_then(fill);
         let file = written.map_err(|e| io("write", path, &e))?;
         if path.file_name().is_some_and(|name| name == MASTER) {
             // By it the output is known later.

@@ -1,8 +1,8 @@
 //! A segment that is written while its samples come.
 //!
 //! What enters: the samples of both tracks, each in decoding order, at any pace, and the word that a
-//! track is complete. What leaves: the segment's bytes, as far as they are certain. They are the same
-//! however the samples came: what is written next depends on the samples alone, and where it cannot be
+//! track is complete. What leaves: the segment's bytes, piece by piece, as far as they are certain. They are
+//! the same however the samples came: what is written next depends on the samples alone, and where it cannot be
 //! known yet (the other track may bring something earlier, a run of audio frames may go on) it waits.
 
 use super::audio_groups::AudioGroups;
@@ -31,7 +31,10 @@ pub struct Growing<'m> {
     packetizer: Packetizer<'m>,
     video: Lane,
     audio: Lane,
+    /// What is certain and was not taken yet.
     out: Vec<u8>,
+    /// How much was taken last: the next piece will be like it.
+    usual_bytes: usize,
 }
 
 /// What has come of a track and is not written yet.
@@ -65,7 +68,7 @@ impl<'m> Growing<'m> {
         let packetizer = Packetizer::new(muxer, index, has_video, &mut out);
         let video = Lane { complete: !has_video, ..Lane::default() };
         let audio = Lane { complete: muxer.audio.is_none(), ..Lane::default() };
-        Self { muxer, packetizer, video, audio, out }
+        Self { muxer, packetizer, video, audio, out, usual_bytes: 0 }
     }
 
     /// Takes the next coded picture.
@@ -80,21 +83,29 @@ impl<'m> Growing<'m> {
         self.audio.waiting.push_back(sample);
     }
 
-    /// Writes what is certain. Returns all bytes that are, from the segment's beginning.
+    /// Writes what is certain. Says how many bytes of it were not taken yet.
     ///
     /// # Errors
     /// When a sample cannot be written: empty, too long, or out of order.
-    pub fn advance(&mut self) -> Result<&[u8], TsError> {
+    pub fn advance(&mut self) -> Result<usize, TsError> {
         loop {
             match self.next_step() {
                 Step::Video => self.write_video()?,
                 Step::Audio if self.write_audio()? => {}
-                Step::Audio | Step::Wait => return Ok(&self.out),
+                Step::Audio | Step::Wait => return Ok(self.out.len()),
             }
         }
     }
 
-    /// No more samples come: the whole segment.
+    /// Takes what was written since the last time.
+    pub fn take(&mut self) -> Vec<u8> {
+        self.usual_bytes = self.out.len();
+        let mut taken = std::mem::take(&mut self.out);
+        taken.shrink_to_fit();
+        taken
+    }
+
+    /// No more samples come: the rest of the segment, behind what was taken.
     ///
     /// # Errors
     /// As [`Growing::advance`].
@@ -141,6 +152,9 @@ impl<'m> Growing<'m> {
         let length = self.video.front_length();
         let Some(sample) = self.video.waiting.pop_front() else { return Ok(()) };
         let is_last = self.video.waiting.is_empty();
+        if self.out.is_empty() {
+            self.out.reserve(self.usual_bytes.max(super::estimate_bytes(std::slice::from_ref(&sample), &[])));
+        }
         self.packetizer.video(&sample, length.unwrap_or(sample.duration), is_last, &mut self.out)
     }
 

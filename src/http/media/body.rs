@@ -1,4 +1,4 @@
-//! A file, or a part of one, on its way to a socket.
+//! A file, or a part of one, or pieces of memory, on their way to a socket.
 //!
 //! ```text
 //!   page cache --preadv2(NOWAIT)--> buffer (64 KiB, pooled) --> hyper --> socket
@@ -11,10 +11,12 @@
 //! to fetch is read on a thread, since a disk may take long, or never answer. A file that turns out to be
 //! shorter than was promised ends the connection: the client sees that something is missing.
 
+use crate::base::pieces::Pieces;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::pin::Pin;
@@ -115,6 +117,41 @@ impl Body for FileBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left())
+    }
+}
+
+/// Bytes that are in memory.
+pub(super) struct PiecesBody {
+    rest: std::vec::IntoIter<Bytes>,
+    left: u64,
+}
+
+impl PiecesBody {
+    /// All of them.
+    pub(super) fn new(pieces: Pieces) -> Self {
+        Self { left: pieces.len() as u64, rest: pieces.into_iter() }
+    }
+}
+
+impl Body for PiecesBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = self.rest.next();
+        self.left -= piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
     }
 }
 

@@ -1,16 +1,17 @@
-//! The sound when its packets are taken as they are.
+//! The sound when its packets are taken as they are. Part of the demux stage's thread.
 
 use super::SourceClock;
 use crate::av::Packet;
-use crate::base::cancel::{QueueRx, QueueTx, Sent};
-use crate::base::error::{Error, Result, Stage};
+use crate::base::cancel::Sent;
+use crate::base::error::Result;
 use crate::base::time::{Rational, Rounding, rescale};
-use crate::media::items::{Coded, MuxItem};
+use crate::media::bundle::Bundle;
+use crate::media::items::{Coded, MuxItem, Packets};
 use crate::media::plan::Plan;
 use crate::media::progress::Progress;
 use crate::model::track::{AudioTrack, Sample};
 
-/// The stage: packets go on with times counted from title time 0.
+/// Takes the packets, which go on with times counted from title time 0.
 pub struct CopyAudio<'a> {
     /// The plan.
     pub plan: &'a Plan,
@@ -20,12 +21,20 @@ pub struct CopyAudio<'a> {
     pub clock: SourceClock,
     /// The part of the title, in ticks of the track.
     pub window: PacketTicks,
-    /// From the demuxer.
-    pub input: QueueRx<Coded>,
     /// To the muxers.
-    pub outlets: Vec<QueueTx<MuxItem>>,
+    pub output: Bundle,
     /// Progress, written when there is no picture.
     pub progress: &'a Progress,
+    /// How far it is.
+    pub state: State,
+}
+
+/// How far a copy is.
+#[derive(Debug, Default)]
+pub struct State {
+    /// The muxer knows what comes.
+    announced: bool,
+    last_pts: Option<i64>,
 }
 
 /// A part of the title, in ticks.
@@ -37,41 +46,52 @@ pub struct PacketTicks {
     pub end: Option<i64>,
 }
 
-impl CopyAudio<'_> {
-    /// Runs until the window is full or the data ends.
-    pub fn run(self) -> Result<()> {
-        self.send(&MuxItem::AudioTrack(Box::new(self.track.clone())))?;
-        let mut last = i64::MIN;
-        loop {
-            let packet = match self.input.recv()? {
-                Some(Coded::Packet(packet) | Coded::Passing(packet)) => packet,
-                Some(Coded::End(end)) => {
-                    let end = self.plan.end_of_title(end.end);
-                    return self.send(&MuxItem::AudioEnd { end }).map(|_| ());
-                }
-                None => return Err(Error::internal(Stage::Demux, "the demuxer ended without a word")),
-            };
-            let Some(pts) = packet.pts().or(packet.dts()) else { continue };
-            let pts = self.clock.position(pts);
-            // What ends before title time 0 is heard by nobody; one packet of run-up stays.
-            let duration = self.samples(&packet);
-            let early = self.window.first.map_or(pts + 2 * duration <= 0, |first| pts < first);
-            if early || pts <= last {
-                continue;
-            }
-            if self.window.end.is_some_and(|end| pts >= end) {
-                let end = self.plan.timeline.total_frames();
-                return self.send(&MuxItem::AudioEnd { end }).map(|_| ());
-            }
-            last = pts;
-            if self.plan.video.is_none() {
-                self.progress.decoded(Rational::from_int(pts + duration) * self.track.time_base, 1);
-            }
-            let sample = Sample { pts, dts: pts, duration, key: true, data: packet.into_bytes() };
-            if !self.send(&MuxItem::Audio(sample))? {
-                return Ok(());
-            }
+impl Packets for CopyAudio<'_> {
+    fn take(&mut self, coded: Coded) -> Result<Sent> {
+        if !std::mem::replace(&mut self.state.announced, true) {
+            self.output.send(MuxItem::AudioTrack(Box::new(self.track.clone())))?;
         }
+        match coded {
+            Coded::Packet(packet) | Coded::Passing(packet) => self.packet(packet),
+            Coded::End(end) => self.end(self.plan.end_of_title(end.end)),
+        }
+    }
+
+    fn flush(&mut self) -> Result<Sent> {
+        self.output.flush()
+    }
+}
+
+impl CopyAudio<'_> {
+    fn end(&mut self, end: u64) -> Result<Sent> {
+        self.output.send(MuxItem::AudioEnd { end })?;
+        self.output.flush()?;
+        Ok(Sent::ConsumerGone)
+    }
+
+    fn packet(&mut self, packet: Packet) -> Result<Sent> {
+        let Some(pts) = packet.pts().or(packet.dts()) else { return Ok(Sent::Queued) };
+        let pts = self.clock.position(pts);
+        // What ends before title time 0 is heard by nobody; one packet of run-up stays.
+        let duration = self.samples(&packet);
+        let early = self.window.first.map_or(pts + 2 * duration <= 0, |first| pts < first);
+        if early || self.state.last_pts.is_some_and(|last| pts <= last) {
+            return Ok(Sent::Queued);
+        }
+        if self.window.end.is_some_and(|end| pts >= end) {
+            return self.end(self.plan.timeline.total_frames());
+        }
+        self.state.last_pts = Some(pts);
+        if self.plan.video.is_none() {
+            self.progress.decoded(Rational::from_int(pts + duration) * self.track.time_base, 1);
+        }
+        self.output.send(MuxItem::Audio(Sample {
+            pts,
+            dts: pts,
+            duration,
+            key: true,
+            data: packet.into_bytes(),
+        }))
     }
 
     /// How long a packet is.
@@ -81,14 +101,5 @@ impl CopyAudio<'_> {
                 .max(1),
             samples => i64::from(samples),
         }
-    }
-
-    /// Whether anybody still listens.
-    fn send(&self, item: &MuxItem) -> Result<bool> {
-        let mut heard = false;
-        for tx in &self.outlets {
-            heard |= tx.send(item.clone())? == Sent::Queued;
-        }
-        Ok(heard)
     }
 }

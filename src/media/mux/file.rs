@@ -8,6 +8,7 @@ use crate::base::cancel::{Cancel, QueueRx};
 use crate::base::error::{Error, Result, Stage};
 use crate::model::segment::{Segment, SegmentSink};
 use crate::model::track::{Sample, Tracks};
+use bytes::Bytes;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
@@ -73,6 +74,7 @@ impl FileMux<'_> {
     fn take(&self, item: MuxItem, state: &mut State) -> Result<()> {
         let Some(tracks) = &mut state.tracks else { return Ok(()) };
         match item {
+            MuxItem::Several(items) => items.into_iter().try_for_each(|item| self.take(item, state))?,
             MuxItem::VideoTrack(track) => tracks.video = Some(*track),
             MuxItem::AudioTrack(track) => tracks.audio = Some(*track),
             MuxItem::Video { sample, .. } => {
@@ -171,11 +173,11 @@ impl SegmentSink for AppendSink {
     }
 
     /// Whole segments are appended.
-    fn part(&self, _: usize, _: u64, _: &[u8]) -> Result<()> {
+    fn part(&self, _: usize, _: u64, _: Bytes) -> Result<()> {
         Ok(())
     }
 
     fn segment(&self, segment: Segment) -> Result<()> {
-        self.append(&segment.data)
+        segment.data.iter().try_for_each(|piece| self.append(piece))
     }
 }

@@ -3,6 +3,7 @@
 use super::{Awaits, MadeRendition, MuxItem, codec_strings, next, seconds};
 use crate::base::cancel::QueueRx;
 use crate::base::error::{Error, Result, Stage};
+use crate::base::pieces::Pieces;
 use crate::base::time::Rational;
 use crate::container::fmp4::Fmp4Muxer;
 use crate::container::ts::{Growing, TsMuxer};
@@ -10,12 +11,17 @@ use crate::model::job::SegmentType;
 use crate::model::segment::{Segment, SegmentSink};
 use crate::model::timeline::Timeline;
 use crate::model::track::{AudioTrack, Sample, Tracks, VideoTrack};
+use bytes::Bytes;
 use std::cell::OnceCell;
 use std::collections::VecDeque;
 
 /// Bytes of samples that may wait for the other track. A source whose sound lies this far from its
 /// picture is not interleaved, and would need the whole film in memory.
 const MAX_WAITING_BYTES: usize = 1 << 30;
+
+/// What grows is shown as soon as nothing more is at hand, and else in pieces of this size: a copied segment
+/// is there in some ten milliseconds, and to show each of its hundreds of samples costs more than to make it.
+const SHOWN_AT_ONCE_BYTES: usize = 128 * 1024;
 
 /// The container of the segments, made once both tracks are known.
 pub enum Packaging {
@@ -47,7 +53,7 @@ impl Packaging {
     }
 
     /// A segment's bytes.
-    pub fn segment(&self, index: u64, video: &[Sample], audio: &[Sample]) -> Result<Vec<u8>> {
+    fn segment(&self, index: u64, video: &[Sample], audio: &[Sample]) -> Result<Vec<u8>> {
         match self {
             Self::Ts(muxer) => muxer.segment(index, video, audio).map_err(|e| e.to_string()),
             Self::Fmp4(muxer) => muxer.segment(index, video, audio).map_err(|e| e.to_string()),
@@ -85,16 +91,16 @@ struct Open {
 
 /// What takes the samples of the first open segment.
 struct Writer<'p> {
-    bytes: Bytes<'p>,
+    content: Content<'p>,
     frames: u64,
     audio_packets: u64,
     /// Bytes of the samples that it was given.
     taken_bytes: usize,
-    /// Bytes of the segment that the sink has been shown.
-    shown_bytes: usize,
+    /// What the sink has been shown of the segment.
+    shown: Pieces,
 }
 
-enum Bytes<'p> {
+enum Content<'p> {
     /// Written while the samples come.
     Ts(Growing<'p>),
     /// The head of a fragment tells the sizes of all that follows.
@@ -131,7 +137,7 @@ impl SegmentMux<'_> {
         }
         while !(state.video_ended && state.audio_ended && state.open.is_empty()) {
             self.take(next(input)?, &mut state)?;
-            self.write_ahead(&packaging, &mut state)?;
+            self.write_ahead(&packaging, &mut state, input.is_empty())?;
             self.close_complete(&packaging, &mut state)?;
         }
         Ok(MadeRendition {
@@ -147,6 +153,7 @@ impl SegmentMux<'_> {
 
     fn take(&self, item: MuxItem, state: &mut State<'_>) -> Result<()> {
         match item {
+            MuxItem::Several(items) => items.into_iter().try_for_each(|item| self.take(item, state))?,
             MuxItem::VideoTrack(track) => state.video_track = Some(*track),
             MuxItem::AudioTrack(track) => state.audio_track = Some(*track),
             MuxItem::Video { sample, segment_start } => self.take_video(sample, segment_start, state)?,
@@ -223,8 +230,14 @@ impl SegmentMux<'_> {
         }
     }
 
-    /// Gives what has come of the first open segment to its writer, and shows the sink what is certain.
-    fn write_ahead<'p>(&self, packaging: &'p OnceCell<Packaging>, state: &mut State<'p>) -> Result<()> {
+    /// Gives what has come of the first open segment to its writer, and shows the sink what is certain: at once,
+    /// or when it is worth it.
+    fn write_ahead<'p>(
+        &self,
+        packaging: &'p OnceCell<Packaging>,
+        state: &mut State<'p>,
+        at_once: bool,
+    ) -> Result<()> {
         let known = (state.video_track.is_some() || !self.awaits.video)
             && (state.audio_track.is_some() || !self.awaits.audio);
         if self.kind != SegmentType::Ts || !known || state.open.is_empty() {
@@ -232,13 +245,14 @@ impl SegmentMux<'_> {
         }
         self.give(packaging, state, Some(self.planned_end(state)))?;
         let (Some(writer), Some(open)) = (&mut state.writer, state.open.front()) else { return Ok(()) };
-        let Bytes::Ts(growing) = &mut writer.bytes else { return Ok(()) };
-        let bytes = growing.advance().map_err(|e| failed(open.index, &e))?;
-        let (shown, all) = (std::mem::replace(&mut writer.shown_bytes, bytes.len()), bytes);
-        match all.get(shown..) {
-            Some(fresh) if !fresh.is_empty() => self.sink.part(self.rendition, open.index, fresh),
-            _ => Ok(()),
+        let Content::Ts(growing) = &mut writer.content else { return Ok(()) };
+        let fresh_bytes = growing.advance().map_err(|e| failed(open.index, &e))?;
+        if fresh_bytes == 0 || !at_once && fresh_bytes < SHOWN_AT_ONCE_BYTES {
+            return Ok(());
         }
+        let piece = Bytes::from(growing.take());
+        writer.shown.push(piece.clone());
+        self.sink.part(self.rendition, open.index, piece)
     }
 
     /// Where the first open segment will end, as far as is known now.
@@ -290,17 +304,19 @@ impl SegmentMux<'_> {
             };
             state.waiting_bytes -= writer.taken_bytes;
             self.finish(&open, end, writer)?;
-            self.write_ahead(packaging, state)?;
+            self.write_ahead(packaging, state, true)?;
         }
         Ok(())
     }
 
     fn finish(&self, open: &Open, end: u64, writer: Writer<'_>) -> Result<()> {
-        let Writer { bytes, frames, audio_packets, .. } = writer;
-        let data = match bytes {
-            Bytes::Ts(growing) => growing.finish().map_err(|e| failed(open.index, &e))?,
-            Bytes::Fmp4 { muxer, video, audio } => muxer.segment(open.index, &video, &audio)?,
+        let Writer { content, frames, audio_packets, shown, .. } = writer;
+        let rest = match content {
+            Content::Ts(growing) => growing.finish().map_err(|e| failed(open.index, &e))?,
+            Content::Fmp4 { muxer, video, audio } => muxer.segment(open.index, &video, &audio)?,
         };
+        let mut data = shown;
+        data.extend(Pieces::from(rest));
         self.sink.segment(Segment {
             rendition: self.rendition,
             index: open.index,
@@ -308,7 +324,7 @@ impl SegmentMux<'_> {
             end: self.timeline.frame_time(end),
             frames: if self.awaits.video { frames } else { audio_packets },
             audio_packets,
-            data,
+            data: data.gathered(),
         })
     }
 
@@ -337,28 +353,28 @@ impl SegmentMux<'_> {
 
 impl<'p> Writer<'p> {
     fn new(muxer: &'p Packaging, index: u64, has_video: bool) -> Self {
-        let bytes = match muxer {
-            Packaging::Ts(muxer) => Bytes::Ts(muxer.begin(index, has_video)),
-            Packaging::Fmp4(_) => Bytes::Fmp4 { muxer, video: Vec::new(), audio: Vec::new() },
+        let content = match muxer {
+            Packaging::Ts(muxer) => Content::Ts(muxer.begin(index, has_video)),
+            Packaging::Fmp4(_) => Content::Fmp4 { muxer, video: Vec::new(), audio: Vec::new() },
         };
-        Self { bytes, frames: 0, audio_packets: 0, taken_bytes: 0, shown_bytes: 0 }
+        Self { content, frames: 0, audio_packets: 0, taken_bytes: 0, shown: Pieces::default() }
     }
 
     fn video(&mut self, sample: Sample) {
         self.frames += 1;
         self.taken_bytes += sample.data.len();
-        match &mut self.bytes {
-            Bytes::Ts(growing) => growing.push_video(sample),
-            Bytes::Fmp4 { video, .. } => video.push(sample),
+        match &mut self.content {
+            Content::Ts(growing) => growing.push_video(sample),
+            Content::Fmp4 { video, .. } => video.push(sample),
         }
     }
 
     fn audio(&mut self, sample: Sample) {
         self.audio_packets += 1;
         self.taken_bytes += sample.data.len();
-        match &mut self.bytes {
-            Bytes::Ts(growing) => growing.push_audio(sample),
-            Bytes::Fmp4 { audio, .. } => audio.push(sample),
+        match &mut self.content {
+            Content::Ts(growing) => growing.push_audio(sample),
+            Content::Fmp4 { audio, .. } => audio.push(sample),
         }
     }
 }

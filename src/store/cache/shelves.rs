@@ -5,11 +5,12 @@
 //! until its file is removed, and counts until then.
 
 use super::{Caps, Fill, Key};
+use crate::base::pieces::Pieces;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// A segment's bytes.
-pub(super) type Data = Arc<Vec<u8>>;
+pub(super) type Data = Arc<Pieces>;
 
 /// One segment's place in the accounts, never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -318,13 +319,5 @@ impl Shelves {
             Some(Place::Disk) => 'D',
             None => '-',
         }
-    }
-
-    pub fn capacity_in_memory(&self) -> usize {
-        let capacity = |slot: &Slot| match &slot.place {
-            Place::Memory(data) | Place::Moving(data) => data.capacity(),
-            Place::Disk => 0,
-        };
-        self.slots.values().map(capacity).sum()
     }
 }

@@ -23,10 +23,10 @@ impl Shared {
         for (playlist, name) in playlists.iter_mut().zip(&self.names) {
             playlist.target_duration_at_least = target;
             let text = playlist.render().map_err(refused)?;
-            self.write(&self.folder.join(name).join(INDEX), text.as_bytes(), None)?;
+            self.write(&self.folder.join(name).join(INDEX), [text.as_bytes()], None)?;
         }
         let master = self.master(variants, target).render().map_err(refused)?;
-        self.write(&self.folder.join(MASTER), master.as_bytes(), None)
+        self.write(&self.folder.join(MASTER), [master.as_bytes()], None)
     }
 
     fn media_playlists(&self) -> Result<Vec<MediaPlaylist>> {

@@ -22,7 +22,7 @@ pub(super) fn segment(rendition: usize, index: u64, bytes: usize) -> Segment {
         end: cut(index + 1),
         frames: 96,
         audio_packets: 188,
-        data: vec![7; bytes],
+        data: vec![7; bytes].into(),
     }
 }
 

@@ -23,6 +23,7 @@ use crate::model::segment::{Segment, SegmentSink};
 use crate::model::timeline::Window;
 use crate::store::cache::{Found, Key};
 use crate::work::cores::Cores;
+use bytes::Bytes;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -226,7 +227,7 @@ impl SegmentSink for Sink {
         self.run.title.agree(self.run.lane.rendition, codecs, data)
     }
 
-    fn part(&self, _: usize, index: u64, data: &[u8]) -> Result<()> {
+    fn part(&self, _: usize, index: u64, data: Bytes) -> Result<()> {
         if self.holds_back.load(Ordering::Relaxed) {
             return Ok(());
         }
