@@ -6,6 +6,7 @@
 //! really ended. What is copied goes on to the muxer from here. No decoding.
 
 use super::audio::PRE_ROLL_PACKETS;
+use super::inspect::Container;
 use super::items::{Coded, DataEnd, Packets};
 use super::plan::Plan;
 use super::progress::Progress;
@@ -33,7 +34,7 @@ const BACK_OFF_S: [i64; 5] = [0, 2, 8, 32, 120];
 const SOUND_WITHIN: Rational = Rational::from_int(1);
 /// Packets looked at after a seek before it counts as useless.
 const MAX_LOOKED_AT: usize = 20_000;
-/// A packet is hardly ever larger: so much in memory, and the next one need not be waited for.
+/// So much in memory, or as much as the largest packet had, and the next one is hardly ever waited for.
 const AT_HAND_BYTES: usize = 64 * 1024;
 /// Bytes of packets held back while looking for a later key frame.
 const MAX_HELD_BYTES: usize = 64 << 20;
@@ -63,6 +64,8 @@ pub struct Demux<'a> {
     input: Lent<'a>,
     /// Packets read while looking for the start.
     pending: VecDeque<Packet>,
+    /// The largest packet so far, and [`AT_HAND_BYTES`] at least.
+    largest_bytes: usize,
     /// The picture's packets that a later key frame may make needless.
     held: Held,
     data_end: Option<Rational>,
@@ -98,6 +101,7 @@ impl<'a> Demux<'a> {
             audio_from: sound_from - AUDIO_RUN_UP,
             input,
             pending: VecDeque::new(),
+            largest_bytes: AT_HAND_BYTES,
             held: Held::default(),
             data_end: None,
         }
@@ -107,7 +111,7 @@ impl<'a> Demux<'a> {
     /// reading it failed.
     pub fn run(mut self) -> Result<()> {
         let done = self.read_window();
-        if done.as_ref().is_err_and(|e| !e.is_cancelled()) {
+        if done.as_ref().is_err_and(|e| !e.is_cancelled() && e.stage() == Stage::Demux) {
             self.input.give_up();
         }
         done
@@ -130,7 +134,7 @@ impl<'a> Demux<'a> {
 
     /// Whether the next packet can be had without waiting for the disk or for a codec, as far as one can tell.
     fn has_more_at_hand(&self) -> bool {
-        let in_memory = || self.input.get().is_some_and(|input| input.bytes_at_hand() >= AT_HAND_BYTES);
+        let in_memory = || self.input.get().is_some_and(|input| input.bytes_at_hand() >= self.largest_bytes);
         self.plan.copies_all() && (!self.pending.is_empty() || in_memory())
     }
 
@@ -197,11 +201,13 @@ impl<'a> Demux<'a> {
 
     /// Seeks to the key frame that a copied window begins with. That is enough where the sound that comes with it
     /// reaches back to the same time: nothing that lies before has to be read. Without an index a seek leads behind
-    /// the key frame: those times are not decode times.
+    /// the key frame; and decode times that the container does not tell are known only to who has read what lies
+    /// before.
     fn try_cut(&mut self, cut: Rational) -> Result<bool> {
-        let has_index = |input: &Input| self.video_stream().is_some_and(|stream| input.index_len(stream) > 0);
-        let may_do = self.plan.copies_all() && self.input.get().is_some_and(has_index);
-        Ok(may_do && self.try_seek(cut)? && self.has_sound_since(cut)?)
+        let may_do = self.plan.copies_all() && Container::of(&self.plan.facts.container).index;
+        let lands = may_do && self.try_seek(cut)?;
+        let is_timed = self.pending.back().is_some_and(|key| key.dts().is_some());
+        Ok(lands && is_timed && self.has_sound_since(cut)?)
     }
 
     /// Whether none of the sound from `cut` on was passed over: the first that is found began before it, or the
@@ -221,7 +227,7 @@ impl<'a> Demux<'a> {
                 let before = time + tick + tick - self.length(packet);
                 return Ok(time <= cut || before < cut);
             }
-            if time > cut + SOUND_WITHIN {
+            if time > cut + SOUND_WITHIN || self.pending_bytes() > MAX_HELD_BYTES {
                 return Ok(false);
             }
         }
@@ -251,6 +257,10 @@ impl<'a> Demux<'a> {
             }
         }
         Ok(false)
+    }
+
+    fn pending_bytes(&self) -> usize {
+        self.pending.iter().map(|packet| packet.data().len()).sum()
     }
 
     fn early_enough(&self, packet: &Packet, is_video: bool, target: Rational) -> Option<bool> {
@@ -292,6 +302,7 @@ impl<'a> Demux<'a> {
                 }
             }
         }
+        self.largest_bytes = self.largest_bytes.max(packet.data().len());
         if packet.is_corrupt() {
             self.progress.damaged();
         }

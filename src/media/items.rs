@@ -23,8 +23,9 @@ pub const RAW_QUEUE: usize = 3;
 pub const SCALED_QUEUE: usize = 2;
 /// Coded samples for each rendition: kilobytes each.
 pub const MUX_QUEUE: usize = 64;
-/// Bundles of copied samples: a hundred kilobytes each.
-pub const COPIED_QUEUE: usize = 8;
+/// The same where more would be a fault: bundles of copied samples have a hundred kilobytes each, and a run that
+/// goes ahead of a viewer fills this up when it should rest, while others want the processor.
+pub const SHORT_MUX_QUEUE: usize = 8;
 
 /// From the demuxer to a decoder, or to what copies it.
 #[derive(Debug)]

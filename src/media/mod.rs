@@ -30,4 +30,4 @@ pub mod warm;
 pub use crate::av::crash;
 pub use crate::av::encoder::VideoSettings;
 pub use crate::av::log::RunLog;
-pub use crate::av::registry::{libav_build, libav_version};
+pub use crate::av::registry::{libav_build, libav_version, release_free_memory};

@@ -7,7 +7,8 @@
 //!         |  8                                     |
 //!         +--> audio ------------------------------+  (one packet, shared by all)
 //! ```
-//! A stream that is copied goes from the demux stage to the muxers with nothing in between.
+//! A stream that is copied goes from the demux stage to the muxers with nothing in between. Where somebody watches
+//! the queue to the muxer is shorter.
 //!
 //! Each box is an OS thread, each arrow a bounded queue that wakes on the run's abort flag; the
 //! numbers are capacities in items (`items.rs`). The window says which segments to make; whole jobs
@@ -24,7 +25,7 @@ use super::demux::{Demux, Outlets};
 use super::encode::{Beside, Encode};
 use super::filter::{Filter, Scaling};
 use super::index::framing;
-use super::items::{CODED_QUEUE, COPIED_QUEUE, Coded, MUX_QUEUE, MuxItem, RAW_QUEUE, SCALED_QUEUE};
+use super::items::{CODED_QUEUE, Coded, MUX_QUEUE, MuxItem, RAW_QUEUE, SCALED_QUEUE, SHORT_MUX_QUEUE};
 use super::mux::{AppendSink, Awaits, FileMux, MadeRendition, SegmentMux};
 use super::plan::Plan;
 use super::progress::Progress;
@@ -177,11 +178,14 @@ pub fn run_from(
     let codecs = Codecs::open(plan, &input, log)?;
     let target = OpenTarget::new(plan, target)?;
     let results = thread::scope(|scope| {
-        let crew = Crew { scope, plan, cancel, progress, log, span: &span, target: &target };
+        let short = plan.copies_all() || start.lead_in == LeadIn::Short;
+        let mux_queue = if short { SHORT_MUX_QUEUE } else { MUX_QUEUE };
+        let crew = Crew { scope, plan, cancel, progress, log, span: &span, target: &target, mux_queue };
         crew.start(codecs, input).map(Stages::join)
     });
-    // Without pictures there is next to nothing to give back, and a copied segment takes milliseconds.
-    if !plan.copies_video() {
+    // Without pictures there is next to nothing to give back. Whoever is in a hurry gives it back when nothing
+    // more is to be done.
+    if !plan.copies_video() && start.lead_in == LeadIn::Full {
         registry::release_free_memory();
     }
     let renditions = settle(results, cancel).map_err(|e| with_log(e, log))?;
@@ -259,6 +263,8 @@ struct Crew<'scope, 'env> {
     log: &'env RunLog,
     span: &'env Span,
     target: &'env OpenTarget,
+    /// Capacity of the queues to the muxers.
+    mux_queue: usize,
 }
 
 type Handle<'scope, T> = ScopedJoinHandle<'scope, Result<T>>;
@@ -274,9 +280,12 @@ impl<'scope, 'env> Crew<'scope, 'env> {
     fn start(self, codecs: Codecs, source_input: Lent<'env>) -> Result<Stages<'scope>> {
         let mut stages = Stages { workers: Vec::new(), muxers: Vec::new() };
         let Codecs { video_decoder, video_encoders, audio, source } = codecs;
-        let room = if self.plan.copies_video() { COPIED_QUEUE } else { MUX_QUEUE };
-        let (mux_inlets, mux_outlets): (Vec<_>, Vec<_>) =
-            self.plan.renditions.iter().map(|_| queue::<MuxItem>(room, self.cancel, Stage::Mux)).unzip();
+        let (mux_inlets, mux_outlets): (Vec<_>, Vec<_>) = self
+            .plan
+            .renditions
+            .iter()
+            .map(|_| queue::<MuxItem>(self.mux_queue, self.cancel, Stage::Mux))
+            .unzip();
 
         let mut outlets = Outlets::default();
         if self.plan.video.is_some() {

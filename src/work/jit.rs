@@ -25,18 +25,26 @@ pub mod titles;
 use super::cores::Cores;
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::hardware::inventory::Inventory;
+use crate::media::release_free_memory;
 use crate::store::cache::{Cache, Fill, Found, Key};
 use feed::{Feed, Reader};
 use floor::{About, Action, DemandId, Floor, Lane, Peer, Refusal, Rules, RunId};
 use run::Run;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 use title::Title;
 use tokio::sync::oneshot;
 
 /// How often somebody has to call [`Studio::tick`].
 pub const TICK: Duration = Duration::from_millis(250);
+/// A run that goes on because somebody has just got a segment that was there begins so much later: those bytes
+/// are on their way over the same cores.
+const HEAD_START: Duration = Duration::from_millis(15);
+/// So long after runs have ended their memory is given back. Not at once: a seek ends one run and starts another,
+/// which would ask the system for the same 100 MiB again.
+const MEMORY_KEPT: Duration = Duration::from_secs(2);
 
 /// What a studio is made of.
 #[derive(Debug)]
@@ -78,6 +86,10 @@ struct Desk {
     /// Runs that could not start. They end with the next tick and not at once: whoever the floor lets start
     /// in their place cannot start either.
     stillborn: Vec<(RunId, Error)>,
+    /// When a run ended last, as long as its memory is kept.
+    ended: Option<Instant>,
+    /// The most runs at once since memory was given back.
+    most_runs: usize,
     /// The node stops: nothing starts any more.
     closed: bool,
 }
@@ -145,6 +157,8 @@ impl Studio {
             waiting: HashMap::new(),
             runs: HashMap::new(),
             stillborn: Vec::new(),
+            ended: None,
+            most_runs: 0,
             closed: false,
         };
         Self(Arc::new(Shared {
@@ -204,6 +218,8 @@ impl Studio {
             tracing::error!("a stream is given up: {error}");
             run.stop();
             self.run_ended(run.id, Err(error));
+            // Its thread may hang, and would tell nobody.
+            run.break_off();
         }
         let mut desk = self.desk();
         for (run, error) in std::mem::take(&mut desk.stillborn) {
@@ -214,6 +230,7 @@ impl Studio {
         self.carry_out(&mut desk, actions);
         let Desk { titles, floor, .. } = &mut *desk;
         titles.retain(|lane, _| floor.knows(*lane));
+        desk.give_memory_back(now);
     }
 
     /// Ends every run; nothing starts any more.
@@ -250,7 +267,7 @@ impl Studio {
         let mut desk = self.desk();
         desk.knows(lane, title);
         let actions = desk.floor.hit(Instant::now(), lane, wanted.peer, wanted.index, missing);
-        self.carry_out(&mut desk, actions);
+        self.carry_out_after(HEAD_START, &mut desk, actions);
     }
 
     /// `None` when the node stops.
@@ -270,6 +287,9 @@ impl Studio {
         let (demand, actions) = desk.floor.ask(Instant::now(), lane, wanted.peer, key.index);
         desk.waiting.insert(demand, Waiting { key, growing: wanted.growing, answer });
         self.carry_out(&mut desk, actions);
+        if let Some(run) = desk.floor.run_of(demand).and_then(|run| desk.runs.get(&run)) {
+            run.goal.hurry();
+        }
         // Made between the look into the cache and now.
         if let Some(found) = self.0.cache.get(key) {
             if let Some(waiting) = desk.waiting.remove(&demand) {
@@ -284,6 +304,11 @@ impl Studio {
     }
 
     fn carry_out(&self, desk: &mut Desk, actions: Vec<Action>) {
+        self.carry_out_after(Duration::ZERO, desk, actions);
+    }
+
+    /// The same; runs that rest go on after a pause.
+    fn carry_out_after(&self, pause: Duration, desk: &mut Desk, actions: Vec<Action>) {
         if desk.closed {
             return;
         }
@@ -295,9 +320,10 @@ impl Studio {
                         desk.stillborn.push((run, e));
                     }
                 }
-                Action::Goal { run, goal } => {
-                    if let Some(run) = desk.runs.get(&run) {
-                        run.goal.set(goal);
+                Action::Goal { run: id, goal } => {
+                    if let Some(run) = desk.runs.get(&id) {
+                        let waited_for = desk.floor.is_waited_for(id);
+                        run.goal.set(goal, if waited_for { Duration::ZERO } else { pause });
                     }
                 }
                 Action::Stop { run } => {
@@ -317,6 +343,7 @@ impl Studio {
         let run = Arc::new(Run::new(id, lane, title, first, goal));
         run::start(self.clone(), run.clone(), &self.0.cores)?;
         desk.runs.insert(id, run);
+        desk.most_runs = desk.most_runs.max(desk.runs.len());
         Ok(())
     }
 
@@ -362,6 +389,7 @@ impl Studio {
 
     fn ended(&self, desk: &mut Desk, run: RunId, result: Result<()>) -> Vec<Action> {
         desk.runs.remove(&run);
+        desk.ended = Some(Instant::now());
         let failed = result.as_ref().is_err_and(|e| !e.is_cancelled());
         let (waiting, actions) = desk.floor.ended(Instant::now(), run, failed);
         if let Err(e) = result {
@@ -383,6 +411,20 @@ impl Desk {
         self.titles.entry(lane).or_insert_with(|| title.clone());
         let about = About { segments: title.segment_count(), segment_duration: title.segment_duration() };
         self.floor.describe(lane, about);
+    }
+
+    fn give_memory_back(&mut self, now: Instant) {
+        let is_due = |ended: &mut Instant| now.saturating_duration_since(*ended) >= MEMORY_KEPT;
+        // What one run had is kept for the next one, and nobody who works is held up.
+        let has_spare = self.runs.is_empty() || self.runs.len() + 1 < self.most_runs;
+        if has_spare && self.runs.values().all(|run| run.rests()) && self.ended.take_if(is_due).is_some() {
+            self.most_runs = self.runs.len();
+            // It takes a while.
+            let started = thread::Builder::new().name("memory".into()).spawn(release_free_memory);
+            if let Err(e) = started {
+                tracing::debug!("free memory is not given back now: {e}");
+            }
+        }
     }
 
     fn answer(&mut self, demand: DemandId, served: Result<Served>) {

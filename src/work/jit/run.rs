@@ -65,10 +65,17 @@ impl Run {
         }
     }
 
-    /// Ends it at once.
+    /// Ends it at once. What it has in hand it may finish where that takes no time.
     pub fn stop(&self) {
         self.cancel.cancel();
         self.goal.wake();
+    }
+
+    /// Tells whoever takes a segment as it grows that it will not be made.
+    pub fn break_off(&self) {
+        if let Some((_, feed)) = &*lock(&self.feed) {
+            feed.break_off();
+        }
     }
 
     /// Whether it is far enough ahead.
