@@ -244,13 +244,12 @@ impl Input {
 
     /// How much of the file is in memory from where the demuxer reads.
     pub fn bytes_at_hand(&self) -> usize {
-        // SAFETY: made in `open`, freed in `drop`; nothing else refers to it outside of calls on `&mut self`.
-        unsafe { &*self.io }.reader.bytes_at_hand()
+        self.io().reader.bytes_at_hand()
     }
 
     /// Whether the disk did not answer when the run that read here was stopped: the next one has to open the file.
-    pub fn hangs(&mut self) -> bool {
-        self.io_mut().reader.hangs()
+    pub fn hangs(&self) -> bool {
+        self.io().reader.hangs()
     }
 
     /// The next packet. Damage is skipped by libav; a failing disk and a cancel are errors.
@@ -440,6 +439,11 @@ impl Input {
     fn get(&self) -> &sys::AVFormatContext {
         // SAFETY: `open` returns a value only with an open context.
         unsafe { &*self.context }
+    }
+
+    fn io(&self) -> &Io {
+        // SAFETY: as in `io_mut`.
+        unsafe { &*self.io }
     }
 
     fn io_mut(&mut self) -> &mut Io {

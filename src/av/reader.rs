@@ -132,13 +132,17 @@ impl ReadAhead {
 
     /// How many bytes can be read without waiting.
     pub fn bytes_at_hand(&self) -> usize {
-        let Ok(data) = &self.current.data else { return 0 };
-        let end = self.current.offset + data.len() as u64;
-        if self.current.generation == self.generation {
-            usize::try_from(end.saturating_sub(self.position)).unwrap_or(0)
-        } else {
-            0
-        }
+        self.rest().len()
+    }
+
+    /// What of the current chunk lies from the position on.
+    fn rest(&self) -> &[u8] {
+        let data = match &self.current.data {
+            Ok(data) if self.current.generation == self.generation => data,
+            _ => return &[],
+        };
+        let start = usize::try_from(self.position.saturating_sub(self.current.offset)).unwrap_or(usize::MAX);
+        data.get(start..).unwrap_or_default()
     }
 
     /// Size of the file when it was opened.
@@ -192,14 +196,13 @@ impl ReadAhead {
         if self.current.generation != self.generation {
             return Ok(None);
         }
-        let data = match &self.current.data {
-            Ok(data) => data,
-            Err(e) => return Err(io::Error::new(e.kind(), e.to_string())),
-        };
-        let start = usize::try_from(self.position.saturating_sub(self.current.offset)).unwrap_or(usize::MAX);
-        let Some(rest) = data.get(start..).filter(|r| !r.is_empty()) else {
+        if let Err(e) = &self.current.data {
+            return Err(io::Error::new(e.kind(), e.to_string()));
+        }
+        let rest = self.rest();
+        if rest.is_empty() {
             return Ok(None);
-        };
+        }
         let n = rest.len().min(out.len());
         out[..n].copy_from_slice(&rest[..n]);
         self.position += n as u64;

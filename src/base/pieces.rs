@@ -131,15 +131,6 @@ impl From<Vec<u8>> for Pieces {
     }
 }
 
-impl<'a> IntoIterator for &'a Pieces {
-    type Item = &'a Bytes;
-    type IntoIter = std::slice::Iter<'a, Bytes>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
-    }
-}
-
 impl IntoIterator for Pieces {
     type Item = Bytes;
     type IntoIter = std::vec::IntoIter<Bytes>;

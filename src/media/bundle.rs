@@ -22,9 +22,9 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// An empty one.
-    pub fn new(outlets: Vec<QueueTx<MuxItem>>) -> Self {
-        Self { outlets, items: Vec::new(), bytes: 0 }
+    /// One with the item that says what comes.
+    pub fn new(outlets: Vec<QueueTx<MuxItem>>, first: MuxItem) -> Self {
+        Self { outlets, items: vec![first], bytes: 0 }
     }
 
     /// Lays an item in.
@@ -45,21 +45,27 @@ impl Bundle {
     /// # Errors
     /// The run is cancelled.
     pub fn flush(&mut self) -> Result<Sent> {
-        let item = match self.items.len() {
-            0 => return Ok(Sent::Queued),
-            1 => self.items.pop(),
-            _ => Some(MuxItem::Several(std::mem::take(&mut self.items))),
-        };
+        if self.items.is_empty() {
+            return Ok(Sent::Queued);
+        }
         self.bytes = 0;
+        let item = MuxItem::Several(std::mem::take(&mut self.items));
         let mut heard = Sent::ConsumerGone;
-        for (tx, item) in self.outlets.iter().zip(std::iter::repeat_with(|| item.clone())) {
-            if let Some(item) = item
-                && tx.send(item)? == Sent::Queued
-            {
+        for tx in &self.outlets {
+            if tx.send(item.clone())? == Sent::Queued {
                 heard = Sent::Queued;
             }
         }
         Ok(heard)
+    }
+
+    /// Sends all there is, and this last item: nothing more is wanted.
+    ///
+    /// # Errors
+    /// The run is cancelled.
+    pub fn finish(&mut self, last: MuxItem) -> Result<Sent> {
+        self.items.push(last);
+        self.flush().map(|_| Sent::ConsumerGone)
     }
 }
 
@@ -84,8 +90,7 @@ mod tests {
     fn it_leaves_when_it_is_large_or_told_to_and_goes_to_all() {
         let cancel = Cancel::new();
         let (queues, ends): (Vec<_>, Vec<_>) = (0..2).map(|_| queue(4, &cancel, Stage::Mux)).unzip();
-        let mut bundle = Bundle::new(queues);
-        bundle.send(sound(0, 1)).unwrap();
+        let mut bundle = Bundle::new(queues, sound(0, 1));
         assert!(ends[0].is_empty(), "nothing is sent before there is reason to");
         bundle.send(sound(1, MOST_BYTES)).unwrap();
         (2..4).for_each(|n| assert_eq!(bundle.send(sound(n, 1)), Ok(Sent::Queued)));
@@ -101,5 +106,6 @@ mod tests {
         drop(one_less);
         bundle.send(sound(6, 1)).unwrap();
         assert_eq!(bundle.flush(), Ok(Sent::ConsumerGone));
+        assert_eq!(bundle.finish(sound(7, 1)), Ok(Sent::ConsumerGone));
     }
 }

@@ -25,7 +25,7 @@ pub struct CopyVideo<'a> {
     pub first: u64,
     /// One past the last grid position; `None` runs to where the data ends.
     pub end: Option<u64>,
-    /// To the muxer.
+    /// To the muxer, which knows the track.
     pub output: Bundle,
     /// Progress.
     pub progress: &'a Progress,
@@ -36,8 +36,6 @@ pub struct CopyVideo<'a> {
 /// How far a copy is.
 #[derive(Debug, Default)]
 pub struct State {
-    /// The muxer knows what comes.
-    announced: bool,
     /// The window's first key frame has come.
     begun: bool,
     last_dts: Option<i64>,
@@ -45,12 +43,12 @@ pub struct State {
 
 impl Packets for CopyVideo<'_> {
     fn take(&mut self, coded: Coded) -> Result<Sent> {
-        if !std::mem::replace(&mut self.state.announced, true) {
-            self.output.send(MuxItem::VideoTrack(Box::new(self.track.clone())))?;
-        }
         match coded {
             Coded::Packet(packet) | Coded::Passing(packet) => self.packet(packet),
-            Coded::End(end) => self.end(self.end.unwrap_or_else(|| self.plan.end_of_title(end.end))),
+            Coded::End(data) => {
+                let end = self.end.unwrap_or_else(|| self.plan.end_of_title(data.end));
+                self.output.finish(MuxItem::VideoEnd { end })
+            }
         }
     }
 
@@ -60,18 +58,12 @@ impl Packets for CopyVideo<'_> {
 }
 
 impl CopyVideo<'_> {
-    fn end(&mut self, end: u64) -> Result<Sent> {
-        self.output.send(MuxItem::VideoEnd { end })?;
-        self.output.flush()?;
-        Ok(Sent::ConsumerGone)
-    }
-
     fn packet(&mut self, packet: Packet) -> Result<Sent> {
         let boundary = self.boundary(&packet);
         if let (Some(at), Some(end)) = (boundary, self.end)
             && at >= end
         {
-            return self.end(end);
+            return self.output.finish(MuxItem::VideoEnd { end });
         }
         if boundary.is_some() {
             self.check_cut(&packet)?;

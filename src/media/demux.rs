@@ -139,14 +139,8 @@ impl<'a> Demux<'a> {
     }
 
     fn flush(&mut self) -> Result<()> {
-        for outlet in [&mut self.outlets.video, &mut self.outlets.audio] {
-            if let Some(packets) = outlet
-                && packets.flush()? == Sent::ConsumerGone
-            {
-                *outlet = None;
-            }
-        }
-        Ok(())
+        hand_on(&mut self.outlets.video, |packets| packets.flush())?;
+        hand_on(&mut self.outlets.audio, |packets| packets.flush())
     }
 
     /// Reads only what the plan wants from now on.
@@ -214,12 +208,17 @@ impl<'a> Demux<'a> {
     /// one in front of that did.
     fn has_sound_since(&mut self, cut: Rational) -> Result<bool> {
         let Some(sound) = self.audio_stream() else { return Ok(true) };
+        let mut bytes = 0;
         for seen in 0..MAX_LOOKED_AT {
             if seen == self.pending.len() {
                 let Some(packet) = self.read()? else { return Ok(false) };
                 self.pending.push_back(packet);
             }
             let Some(packet) = self.pending.get(seen) else { return Ok(false) };
+            bytes += packet.data().len();
+            if bytes > MAX_HELD_BYTES {
+                return Ok(false);
+            }
             let Some(time) = self.title_time(packet) else { continue };
             if packet.stream() == sound {
                 // Times are rounded to ticks, as the container has them.
@@ -227,7 +226,7 @@ impl<'a> Demux<'a> {
                 let before = time + tick + tick - self.length(packet);
                 return Ok(time <= cut || before < cut);
             }
-            if time > cut + SOUND_WITHIN || self.pending_bytes() > MAX_HELD_BYTES {
+            if time > cut + SOUND_WITHIN {
                 return Ok(false);
             }
         }
@@ -257,10 +256,6 @@ impl<'a> Demux<'a> {
             }
         }
         Ok(false)
-    }
-
-    fn pending_bytes(&self) -> usize {
-        self.pending.iter().map(|packet| packet.data().len()).sum()
     }
 
     fn early_enough(&self, packet: &Packet, is_video: bool, target: Rational) -> Option<bool> {
@@ -405,10 +400,17 @@ impl<'a> Demux<'a> {
     }
 }
 
-/// Hands on a packet; the outlet closes when its consumer wants no more.
 fn send(outlet: &mut Option<Outlet<'_>>, coded: Coded) -> Result<()> {
+    hand_on(outlet, |packets| packets.take(coded))
+}
+
+/// Does that with an outlet which is open; it closes when its consumer wants no more.
+fn hand_on<'a>(
+    outlet: &mut Option<Outlet<'a>>,
+    act: impl FnOnce(&mut Outlet<'a>) -> Result<Sent>,
+) -> Result<()> {
     if let Some(packets) = outlet
-        && packets.take(coded)? == Sent::ConsumerGone
+        && act(packets)? == Sent::ConsumerGone
     {
         *outlet = None;
     }

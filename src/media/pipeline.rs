@@ -421,10 +421,10 @@ impl<'scope, 'env> Crew<'scope, 'env> {
         Ok(CopyVideo {
             plan: self.plan,
             framing: framing(name, &track.config),
-            track,
             first: self.span.first,
             end: self.span.end,
-            output: Bundle::new(vec![output]),
+            output: Bundle::new(vec![output], MuxItem::VideoTrack(Box::new(track.clone()))),
+            track,
             progress: self.progress,
             state: copy::State::default(),
         })
@@ -462,7 +462,8 @@ impl<'scope, 'env> Crew<'scope, 'env> {
             end: self.span.end.map(|_| ticks(self.span.end_time(self.plan))),
         };
         let (plan, progress, state) = (self.plan, self.progress, audio::copy::State::default());
-        CopyAudio { plan, track, clock, window, output: Bundle::new(outlets), progress, state }
+        let output = Bundle::new(outlets, MuxItem::AudioTrack(Box::new(track.clone())));
+        CopyAudio { plan, track, clock, window, output, progress, state }
     }
 
     fn mux(self, rendition: usize, input: QueueRx<MuxItem>) -> Result<Handle<'scope, MadeRendition>> {

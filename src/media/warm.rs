@@ -155,7 +155,7 @@ impl Lent<'_> {
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        let fit = self.input.as_mut().is_some_and(|input| !input.hangs());
+        let fit = self.input.as_ref().is_some_and(|input| !input.hangs());
         self.pool.give_back(self.loan, self.input.take_if(|_| fit));
         // Whatever is left of it is closed, after the others know that they need not wait.
     }

@@ -21,7 +21,7 @@ pub struct CopyAudio<'a> {
     pub clock: SourceClock,
     /// The part of the title, in ticks of the track.
     pub window: PacketTicks,
-    /// To the muxers.
+    /// To the muxers, which know the track.
     pub output: Bundle,
     /// Progress, written when there is no picture.
     pub progress: &'a Progress,
@@ -32,8 +32,6 @@ pub struct CopyAudio<'a> {
 /// How far a copy is.
 #[derive(Debug, Default)]
 pub struct State {
-    /// The muxer knows what comes.
-    announced: bool,
     last_pts: Option<i64>,
 }
 
@@ -48,12 +46,11 @@ pub struct PacketTicks {
 
 impl Packets for CopyAudio<'_> {
     fn take(&mut self, coded: Coded) -> Result<Sent> {
-        if !std::mem::replace(&mut self.state.announced, true) {
-            self.output.send(MuxItem::AudioTrack(Box::new(self.track.clone())))?;
-        }
         match coded {
             Coded::Packet(packet) | Coded::Passing(packet) => self.packet(packet),
-            Coded::End(end) => self.end(self.plan.end_of_title(end.end)),
+            Coded::End(data) => {
+                self.output.finish(MuxItem::AudioEnd { end: self.plan.end_of_title(data.end) })
+            }
         }
     }
 
@@ -63,12 +60,6 @@ impl Packets for CopyAudio<'_> {
 }
 
 impl CopyAudio<'_> {
-    fn end(&mut self, end: u64) -> Result<Sent> {
-        self.output.send(MuxItem::AudioEnd { end })?;
-        self.output.flush()?;
-        Ok(Sent::ConsumerGone)
-    }
-
     fn packet(&mut self, packet: Packet) -> Result<Sent> {
         let Some(pts) = packet.pts().or(packet.dts()) else { return Ok(Sent::Queued) };
         let pts = self.clock.position(pts);
@@ -79,7 +70,7 @@ impl CopyAudio<'_> {
             return Ok(Sent::Queued);
         }
         if self.window.end.is_some_and(|end| pts >= end) {
-            return self.end(self.plan.timeline.total_frames());
+            return self.output.finish(MuxItem::AudioEnd { end: self.plan.timeline.total_frames() });
         }
         self.state.last_pts = Some(pts);
         if self.plan.video.is_none() {

@@ -404,3 +404,118 @@ impl State<'_> {
         self.audio.drain(..count).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::cancel::{Cancel, QueueTx, queue};
+    use crate::model::track::AudioCodec;
+    use std::sync::Mutex;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    const FRAME_BYTES: usize = 300;
+
+    /// What was shown, and what was made.
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<Vec<u8>>>, Mutex<Vec<Segment>>);
+
+    impl SegmentSink for Kept {
+        fn init(&self, _: usize, _: &[String], _: &[u8]) -> Result<()> {
+            Ok(())
+        }
+
+        fn part(&self, _: usize, _: u64, data: Bytes) -> Result<()> {
+            self.0.lock().unwrap().push(data.into());
+            Ok(())
+        }
+
+        fn segment(&self, segment: Segment) -> Result<()> {
+            self.1.lock().unwrap().push(segment);
+            Ok(())
+        }
+    }
+
+    fn track() -> MuxItem {
+        MuxItem::AudioTrack(Box::new(AudioTrack {
+            codec: AudioCodec::Aac,
+            sample_rate: 48_000,
+            channels: 2,
+            time_base: Rational::new(1, 48_000),
+            packet_samples: 1024,
+            priming_samples: 0,
+            config: vec![0x11, 0x90],
+            bitrate: 0,
+        }))
+    }
+
+    fn frame(n: i64) -> MuxItem {
+        let pts = n * 1024;
+        let data = vec![n as u8; FRAME_BYTES].into();
+        MuxItem::Audio(Sample { pts, dts: pts, duration: 1024, key: true, data })
+    }
+
+    /// One segment of ten seconds, out of what `feed` sends.
+    fn made(sink: &Kept, feed: impl FnOnce(QueueTx<MuxItem>)) -> Segment {
+        let (tx, rx) = queue(1024, &Cancel::new(), Stage::Mux);
+        let ten = Rational::from_int(10);
+        let timeline = Timeline::new(Rational::from_int(25), ten, ten);
+        let mux = SegmentMux {
+            rendition: 0,
+            name: String::new(),
+            timeline: &timeline,
+            first_segment: 0,
+            awaits: Awaits { video: false, audio: true },
+            kind: SegmentType::Ts,
+            sink,
+        };
+        thread::scope(|scope| {
+            let run = scope.spawn(|| mux.run(&rx).map(drop));
+            feed(tx);
+            run.join().unwrap().unwrap();
+        });
+        sink.1.lock().unwrap().pop().unwrap()
+    }
+
+    fn wait_until(done: impl Fn() -> bool) {
+        let begin = Instant::now();
+        while !done() {
+            assert!(begin.elapsed() < Duration::from_secs(30), "nothing is shown");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_is_certain_is_shown_as_soon_as_nothing_more_is_at_hand() {
+        let sink = Kept::default();
+        let segment = made(&sink, |tx| {
+            tx.send(track()).unwrap();
+            for n in 0..400 {
+                tx.send(frame(n)).unwrap();
+                if n % 40 == 39 {
+                    wait_until(|| sink.0.lock().unwrap().len() as i64 > n / 40);
+                }
+            }
+            tx.send(MuxItem::AudioEnd { end: 250 }).unwrap();
+        });
+        let shown = sink.0.lock().unwrap().concat();
+        let data = segment.data.joined();
+        assert!(
+            data.starts_with(&shown) && shown.len() * 2 > data.len(),
+            "{} of {}",
+            shown.len(),
+            data.len()
+        );
+    }
+
+    #[test]
+    fn what_comes_at_once_is_shown_in_few_pieces_or_not_before_the_end() {
+        let sink = Kept::default();
+        let items = (0..400).map(frame).chain([MuxItem::AudioEnd { end: 250 }]);
+        let several = std::iter::once(track()).chain(items).collect();
+        let segment = made(&sink, |tx| assert!(tx.send(MuxItem::Several(several)).is_ok()));
+        let shown = sink.0.lock().unwrap();
+        assert!(shown.len() <= 1, "{} pieces", shown.len());
+        assert!(segment.data.len() > 400 * FRAME_BYTES && segment.data.joined().starts_with(&shown.concat()));
+    }
+}

@@ -73,7 +73,7 @@ impl Run {
 
     /// Tells whoever takes a segment as it grows that it will not be made.
     pub fn break_off(&self) {
-        if let Some((_, feed)) = &*lock(&self.feed) {
+        if let Some((_, feed)) = lock(&self.feed).take() {
             feed.break_off();
         }
     }
@@ -124,9 +124,7 @@ pub(super) fn start(studio: Studio, run: Arc<Run>, cores: &Cores) -> Result<()> 
             Err(e) if !e.is_cancelled() => tracing::error!("the stream has failed: {e}"),
             _ => tracing::debug!("the stream has ended"),
         }
-        if let Some((_, feed)) = lock(&run.feed).take() {
-            feed.break_off();
-        }
+        run.break_off();
         studio.run_ended(run.id, result);
     };
     thread::Builder::new().name(name).spawn(body).map(|_| ()).map_err(|e| {
