@@ -150,8 +150,14 @@ function isOverKeptSecond({ source, step, text }, scenario) {
   return from > begin && to > end - 0.06 && to < end + early(scenario) + 0.06;
 }
 
-/** hls.js has let go of an init segment that it was fetching when it was told to take another rendition at once. */
-const isOwnAbort = ({ source, step, text }) => source === 'hls.js' && step.startsWith('switch') && text === 'networkError aborted Aborted';
+/**
+ * hls.js has let go of what it was fetching: when it was told to take another rendition at once, or when it sought
+ * away from there. What fails on the way, or is given up because it takes too long, has other words.
+ */
+function isOwnAbort({ source, step, starting, text }) {
+  const asked = step.startsWith('switch') || (starting === true && (step.startsWith('seek') || step === 'end'));
+  return source === 'hls.js' && asked && text === 'networkError aborted Aborted';
+}
 
 /** Complaints, each once, with how often and where it came first. */
 function complaints(all, scenario) {

@@ -104,14 +104,29 @@ test('the first segment of a rendition that Shaka takes at once may add less tha
   assert.equal(added(38.52, 40, 'switch 1'), 1, 'nothing of the old one is kept');
 });
 
-test('hls.js may let go of what it fetches when another rendition is wanted, and never else', () => {
-  const aborted = step => {
+test('hls.js may let go of what it fetches when another rendition or place is wanted, and never else', () => {
+  const aborted = (step, starting, text = 'networkError aborted Aborted') => {
     const report = sound();
-    report.notices.push({ level: 'error', source: 'hls.js', step, text: 'networkError aborted Aborted' });
+    report.notices.push({ level: 'error', source: 'hls.js', step, starting, text });
     return judge(report, scenario, expected, variants).length;
   };
-  assert.equal(aborted('switch 2'), 0);
-  assert.equal(aborted('seek 1'), 1);
+  assert.equal(aborted('switch 2', false), 0);
+  assert.equal(aborted('seek 1', true), 0);
+  assert.equal(aborted('end', true), 0);
+  assert.equal(aborted('seek 1', false), 1, 'it was there already');
+  assert.equal(aborted('end', false), 1);
+  assert.equal(aborted('play', true), 1, 'nothing was being fetched');
+  assert.equal(aborted('seek 1', true, 'networkError fragLoadError Aborted'), 1);
+});
+
+test('Shaka may say that it takes a stream apart in its page, and nobody else', () => {
+  const said = source => {
+    const report = sound();
+    report.notices.push({ level: 'warn', source, step: 'open', text: 'Transmuxer worker URL is not configured: ...' });
+    return judge(report, { ...scenario, player: 'shaka' }, expected, variants).length;
+  };
+  assert.equal(said('console'), 0);
+  assert.equal(said('shaka'), 1);
 });
 
 test('where the title begins later, so do its pictures', () => {
