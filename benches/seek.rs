@@ -3,8 +3,9 @@
 //! What enters: a film as `SPROCKET_BENCH_SEEK_FILM` says, or a quarter of an hour of 1080p H.264 with a key
 //! frame every ten seconds, made once. What leaves: a table of medians, from the request until the bytes
 //! hold a whole IDR picture, and until the segment is complete, of a node (a real process, over a socket)
-//! and of an `ffmpeg -ss` process, in turn; the time of a segment that the read-ahead has made; and in what
-//! the encoders' settings differ, as each wrote them into its stream. A ratio never fails the run.
+//! and of an `ffmpeg -ss` process, in turn; the time of a segment that the read-ahead has made; in what the
+//! encoders' settings differ, as each wrote them into its stream; and how much better or worse the pictures of a
+//! seek's first segment are than those of the same segment from the read-ahead. A ratio never fails the run.
 
 #[path = "support/comparison.rs"]
 mod comparison;
@@ -12,6 +13,8 @@ mod comparison;
 mod first_idr;
 #[path = "support/node.rs"]
 mod node;
+#[path = "seek/quality.rs"]
+mod quality;
 #[path = "seek/theirs.rs"]
 mod theirs;
 
@@ -25,6 +28,10 @@ use std::time::Duration;
 /// What is made ahead of the viewer must not touch what another seek finds cold.
 const APART: usize = 4;
 const HEIGHT: &str = "720p";
+/// Of a segment of that rendition.
+const MOST_BYTES: usize = 4 << 20;
+/// So often the next segment is asked for too, and the quality is looked at.
+const EVERY: usize = 5;
 
 fn main() -> ExitCode {
     comparison::run("a comparison of minutes, not a test: run it by `cargo bench --bench seek`", compare)
@@ -38,12 +45,14 @@ struct Seen {
     whole: Duration,
     /// The encoder's settings, as it wrote them into the stream.
     settings: String,
+    /// The segment; only of ours.
+    bytes: Vec<u8>,
 }
 
 impl Seen {
-    fn of(idr: FirstIdr, prefix: Option<Duration>, whole: Duration) -> Result<Self> {
+    fn of(idr: FirstIdr, prefix: Option<Duration>, whole: Duration, bytes: Vec<u8>) -> Result<Self> {
         let prefix = prefix.ok_or("a segment without an IDR picture")?;
-        Ok(Self { prefix, whole, settings: idr.encoder_settings() })
+        Ok(Self { prefix, whole, settings: idr.encoder_settings(), bytes })
     }
 }
 
@@ -54,18 +63,59 @@ fn compare() -> Result<()> {
     let (folder, name) = (film.parent().ok_or("no folder")?, film.file_name().ok_or("no name")?);
     let node = Node::start(folder, "stream: { read_ahead: 1, max_sessions: 2 }")?;
     let segments = rendition(&node, &name.to_string_lossy(), HEIGHT)?;
+    let spread = spread(segments.len(), places);
     let (mut ours, mut others, mut hits) = (Vec::new(), Vec::new(), Vec::new());
-    for (turn, n) in spread(segments.len(), places).into_iter().enumerate() {
-        let own = cold(&node, &segments[n].0)?;
+    let hit = |node: &Node, url: &str| {
+        // Nothing is looked at while the time runs.
+        let mut bytes = Vec::with_capacity(MOST_BYTES);
+        let whole = node.get(url, |part, _| bytes.extend_from_slice(part))?;
+        let mut idr = FirstIdr::default();
+        idr.feed(&bytes);
+        Seen::of(idr, Some(whole), whole, bytes)
+    };
+    for (turn, n) in spread.iter().copied().enumerate() {
+        let own = ask(&node, &segments[n].0)?;
         node.wait_until_it_rests()?;
-        if turn % 5 == 0 {
-            hits.push(node.get(&segments[n + 1].0, |_, _| ())?);
+        if turn % EVERY == 0 {
+            hits.push(hit(&node, &segments[n + 1].0)?);
             node.wait_until_it_rests()?;
         }
-        others.push(theirs::segment(&film, start(&segments, n), segments[n].1, &own.settings)?);
+        // The settings of all but the first segment of a seek: they were wished for.
+        let wished = hits.last().map_or("", |hit| hit.settings.as_str());
+        others.push(theirs::segment(&film, start(&segments, n), segments[n].1, wished)?);
         ours.push(own);
     }
-    print(&film, &ours, &others, hits);
+    drop(node);
+    print(&film, &ours, &others, &hits);
+    let first: Vec<_> = spread.into_iter().zip(ours).step_by(EVERY).collect();
+    print_quality(&film, &first)
+}
+
+/// The same segments once more, from the read-ahead of another node, and the pictures of both held against the film.
+fn print_quality(film: &Path, first: &[(usize, Seen)]) -> Result<()> {
+    let node = Node::start(film.parent().ok_or("no folder")?, "stream: { read_ahead: 1, max_sessions: 2 }")?;
+    let name = film.file_name().ok_or("no name")?;
+    let segments = rendition(&node, &name.to_string_lossy(), HEIGHT)?;
+    let (mut better_db, mut larger) = (Vec::new(), Vec::new());
+    for (n, first) in first {
+        ask(&node, &segments[n - 1].0)?;
+        node.wait_until_it_rests()?;
+        let warm = ask(&node, &segments[*n].0)?;
+        let psnr = |bytes: &[u8]| quality::psnr_db(film, start(&segments, *n), bytes);
+        better_db.push(psnr(&first.bytes)? - psnr(&warm.bytes)?);
+        larger.push(first.bytes.len() as f64 / warm.bytes.len() as f64);
+    }
+    let range = |all: &mut Vec<f64>| {
+        all.sort_unstable_by(f64::total_cmp);
+        let at = |n: usize| all.get(n).copied().unwrap_or(f64::NAN);
+        (at(all.len() / 2), at(0), at(all.len().saturating_sub(1)))
+    };
+    let ((db, least_db, most_db), (size, smallest, largest)) = (range(&mut better_db), range(&mut larger));
+    println!(
+        "the first segment of a seek against the same from the read-ahead, {} places: PSNR {db:+.2} dB \
+         ({least_db:+.2} to {most_db:+.2}; wanted: -0.3 or better), bytes {size:.2} ({smallest:.2} to {largest:.2})",
+        better_db.len()
+    );
     Ok(())
 }
 
@@ -81,15 +131,16 @@ fn start(segments: &Segments, n: usize) -> f64 {
     segments[..n].iter().map(|(_, length)| length).sum()
 }
 
-/// A segment that nobody has asked for before.
-fn cold(node: &Node, url: &str) -> Result<Seen> {
-    let (mut idr, mut prefix) = (FirstIdr::default(), None);
+/// A segment as it comes.
+fn ask(node: &Node, url: &str) -> Result<Seen> {
+    let (mut idr, mut prefix, mut bytes) = (FirstIdr::default(), None, Vec::new());
     let whole = node.get(url, |part, since| {
+        bytes.extend_from_slice(part);
         if idr.feed(part) && prefix.is_none() {
             prefix = Some(since);
         }
     })?;
-    Seen::of(idr, prefix, whole)
+    Seen::of(idr, prefix, whole, bytes)
 }
 
 /// Places all over the film, none beside another, in no order; the same each time.
@@ -104,7 +155,7 @@ fn spread(count: usize, places: usize) -> Vec<usize> {
     order
 }
 
-fn print(film: &Path, ours: &[Seen], others: &[Seen], mut hits: Vec<Duration>) {
+fn print(film: &Path, ours: &[Seen], others: &[Seen], hits: &[Seen]) {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("{}: {} places, load {}", film.display(), ours.len(), load.trim());
     println!(
@@ -117,16 +168,18 @@ fn print(film: &Path, ours: &[Seen], others: &[Seen], mut hits: Vec<Duration>) {
     };
     row("until a whole IDR picture is there", |seen| seen.prefix, "0.5");
     row("until the segment is complete", |seen| seen.whole, "0.75");
-    let worst = hits.iter().max().map_or(f64::NAN, |most| most.as_secs_f64() * 1e3);
+    let mut hit_times: Vec<_> = hits.iter().map(|hit| hit.whole).collect();
+    let worst = hit_times.iter().max().map_or(f64::NAN, |most| most.as_secs_f64() * 1e3);
     println!(
         "\na segment that the read-ahead has made: median {:.1} ms, longest {worst:.1} ms of {} (wanted: 5)",
-        median_ms(&mut hits),
+        median_ms(&mut hit_times),
         hits.len()
     );
-    let (Some(own), Some(other)) = (ours.first(), others.first()) else { return };
-    println!("encoder settings, ours:   {}", own.settings);
+    let (Some(own), Some(warm), Some(other)) = (ours.first(), hits.first(), others.first()) else { return };
+    println!("encoder settings, ours:   {}", warm.settings);
     println!("encoder settings, theirs: {}", other.settings);
-    println!("they differ in: {}", differing(&own.settings, &other.settings));
+    println!("they differ in: {}", differing(&warm.settings, &other.settings));
+    println!("the first segment of a seek differs in: {}", differing(&own.settings, &warm.settings));
     let same = ours.iter().filter(|seen| seen.settings == own.settings).count();
     println!("{same} of {} of our segments were made with the same settings", ours.len());
 }

@@ -10,9 +10,10 @@ use sprocket::av::log::RunLog;
 use sprocket::base::cancel::Cancel;
 use sprocket::base::error::Result;
 use sprocket::media::inspect::inspect;
-use sprocket::media::pipeline::{self, Target};
+use sprocket::media::pipeline::{self, LeadIn, Target};
 use sprocket::media::plan::{Machine, Plan};
 use sprocket::media::progress::Progress;
+use sprocket::media::warm::Pool;
 use sprocket::model::job::{Format, RateWish, RenditionWish, SegmentType, Wish};
 use sprocket::model::segment::{Segment, SegmentSink};
 use sprocket::model::timeline::Window;
@@ -190,6 +191,62 @@ fn pictures_around_every_join_are_as_good_as_in_one_run() {
                     "{name}: frame {frame} at join {n}: {is:.2} dB, in one run {was:.2} dB"
                 );
             }
+        }
+    }
+}
+
+/// When something is shown, and when something is decoded, whichever picture it is.
+fn slots(path: &Path, select: &str) -> (Vec<i64>, Vec<i64>) {
+    let (mut shown, decoded): (Vec<_>, Vec<_>) = times(path, select).into_iter().unzip();
+    shown.sort_unstable();
+    (shown, decoded)
+}
+
+/// As for a viewer who has sought to the second segment.
+fn made_for_a_viewer(plan: &Plan) -> Made {
+    let plan = plan.only(0, Machine { cores: 2 }).expect("a rendition");
+    let sink = Arc::new(Kept::default());
+    let (cancel, progress, log) = (Cancel::new(), Arc::new(Progress::new()), RunLog::new());
+    let (pool, window) = (Pool::none(), Window::segments(1..plan.timeline.segment_count()));
+    let start = pipeline::Start { pool: &pool, lead_in: LeadIn::Short };
+    pipeline::run_from(start, &plan, window, Target::Segments(sink.clone()), &cancel, &progress, &log)
+        .expect("a run");
+    std::mem::take(&mut *sink.0.lock().unwrap())
+}
+
+#[test]
+fn a_run_for_a_viewer_has_the_same_times_and_pictures_as_good() {
+    let Some(source) = source() else { return };
+    for kind in [SegmentType::Ts, SegmentType::Fmp4] {
+        let Some(plan) = plan(&source, kind) else { return support::run::skip("no H.264 encoder") };
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings = plan.renditions[0].encode.as_ref().expect("an encode");
+        let size = (settings.width as usize, settings.height as usize);
+        let (one, viewed) = (make(&plan, &[Window::ALL]), made_for_a_viewer(&plan));
+        assert_eq!(one.0, viewed.0, "the init segment is the same bytes");
+        assert_eq!(viewed.1.len() as u64, plan.timeline.segment_count() - 1);
+        let truth = pictures(&source, size);
+        for (index, segment) in &viewed.1 {
+            let twin = &one.1[index];
+            assert_eq!((segment.frames, segment.start, segment.end), (twin.frames, twin.start, twin.end));
+            let ours = write(folder.path(), "a.bin", &viewed, Some(*index));
+            let theirs = write(folder.path(), "b.bin", &one, Some(*index));
+            for select in ["v:0", "a:0"] {
+                assert_eq!(slots(&ours, select), slots(&theirs, select), "{kind:?} segment {index} {select}");
+            }
+            let first = plan.timeline.segment_start(*index) as usize;
+            let quality = |path: &Path| {
+                let pictures = pictures(path, size);
+                let each = pictures.iter().zip(&truth[first..]).map(|(is, truth)| psnr(truth, is));
+                each.sum::<f64>() / pictures.len() as f64
+            };
+            let (is, was) = (quality(&ours), quality(&theirs));
+            println!(
+                "{kind:?} segment {index}: {is:.2} dB, in one run {was:.2} dB, {} and {} bytes",
+                segment.data.len(),
+                twin.data.len()
+            );
+            assert!(is >= was - 0.3, "{kind:?} segment {index}: {is:.2} dB, in one run {was:.2} dB");
         }
     }
 }

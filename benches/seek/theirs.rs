@@ -19,6 +19,8 @@ const SETTINGS: &[&str] = &[
     "libx264",
     "-preset",
     "veryfast",
+    "-x264-params",
+    "stitchable=1:force-cfr=1",
     "-c:a",
     "aac",
     "-b:a",
@@ -57,5 +59,5 @@ pub fn segment(film: &Path, start: f64, length: f64, own: &str) -> Result<Seen> 
     if !child.wait()?.success() {
         return Err("the ffmpeg command failed".into());
     }
-    Seen::of(idr, prefix, whole)
+    Seen::of(idr, prefix, whole, Vec::new())
 }

@@ -155,6 +155,19 @@ impl<T> QueueTx<T> {
     }
 }
 
+/// What ended a wait for an item or a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken<T> {
+    /// The next item.
+    Item(T),
+    /// The producer has gone and the queue is empty.
+    Closed,
+    /// A word on the other channel.
+    Signal,
+    /// Whoever could say something on the other channel has gone.
+    SignalGone,
+}
+
 /// The consumer's end of a [`queue`].
 #[derive(Debug)]
 pub struct QueueRx<T> {
@@ -174,6 +187,20 @@ impl<T> QueueRx<T> {
                 // A producer that broke off because of the cancel closes the queue at the same moment.
                 Err(_) => self.cancel.check(self.stage).map(|()| None),
             },
+            recv(self.cancel.closed()) -> _ => Err(Error::cancelled(self.stage)),
+        }
+    }
+
+    /// The next item, or a word on another channel, whichever comes first. Fails when the run is cancelled, even
+    /// if items wait.
+    pub fn recv_or(&self, signal: &Receiver<()>) -> Result<Woken<T>> {
+        self.cancel.check(self.stage)?;
+        select! {
+            recv(self.rx) -> item => match item {
+                Ok(item) => Ok(Woken::Item(item)),
+                Err(_) => self.cancel.check(self.stage).map(|()| Woken::Closed),
+            },
+            recv(signal) -> word => Ok(if word.is_ok() { Woken::Signal } else { Woken::SignalGone }),
             recv(self.cancel.closed()) -> _ => Err(Error::cancelled(self.stage)),
         }
     }

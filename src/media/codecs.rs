@@ -6,7 +6,7 @@
 use super::decode::Codec;
 use super::engine::{DeviceFilter, PictureDecoder, PictureEncoder};
 use super::index::framing;
-use super::plan::{AudioPlan, OnDevice, Plan, Rendition, VideoPlan};
+use super::plan::{AudioPlan, OnDevice, Plan, Rendition, VideoPlan, of_first_segment};
 use super::tracks;
 use super::warm::Lent;
 use crate::av::decoder::Decoder;
@@ -45,11 +45,14 @@ pub struct Works {
     pub least_reorder: u32,
     /// Parameter sets of the encoder that may have to go on.
     pub stand_in_sets: Option<Vec<u8>>,
+    /// The encoder makes the first segment and no more.
+    pub for_first_segment: bool,
 }
 
 impl Codecs {
-    /// Opens them all. Encoders of pictures stand where the calling thread does, the rest behind them.
-    pub fn open(plan: &Plan, input: &Lent<'_>, log: &RunLog) -> Result<Self> {
+    /// Opens them all. Encoders of pictures stand where the calling thread does, the rest behind them. Where somebody
+    /// is `waiting` for the first segment, that may have an encoder of its own.
+    pub fn open(plan: &Plan, input: &Lent<'_>, waiting: bool, log: &RunLog) -> Result<Self> {
         let input =
             input.get().ok_or_else(|| Error::internal(Stage::Open, "an input that was lent is gone"))?;
         let source = tracks::describe(plan, input)?;
@@ -73,7 +76,8 @@ impl Codecs {
         };
         let encoders = || {
             let made = plan.renditions.iter().filter(|rendition| rendition.encode.is_some());
-            let open = |rendition| open_encoder(plan.device.as_ref(), rendition, station.as_ref(), log);
+            let on = plan.device.as_ref().zip(station.as_ref());
+            let open = |rendition| open_encoder(on, rendition, waiting, log);
             made.map(open).collect::<Result<Vec<_>>>()
         };
         let (decoders, encoders) = beside(log, decoders, encoders)?;
@@ -138,16 +142,20 @@ fn open_picture(
 
 /// An encoder where the plan wants it, and the filters on a device that stand before it.
 fn open_encoder(
-    device: Option<&OnDevice>,
+    device: Option<(&OnDevice, &Station)>,
     rendition: &Rendition,
-    station: Option<&Station>,
+    waiting: bool,
     log: &RunLog,
 ) -> Result<Works> {
     let settings =
         rendition.encode.as_ref().ok_or_else(|| Error::internal(Stage::Plan, "nothing to encode"))?;
-    let here = || Ok(PictureEncoder::Here(open_video(settings, log)?, settings.encoder.clone()));
-    let (Some(on), Some(station)) = (device, station) else {
-        return Ok(Works { encoder: here()?, filter: None, least_reorder: 0, stand_in_sets: None });
+    let encodes_there = device.is_some_and(|(on, _)| on.encodes);
+    let own = if waiting && !encodes_there { of_first_segment(settings) } else { None };
+    let for_first_segment = own.is_some();
+    let here = || open_here(own.as_ref().unwrap_or(settings), log);
+    let Some((on, station)) = device else {
+        let encoder = here()?;
+        return Ok(Works { encoder, filter: None, least_reorder: 0, stand_in_sets: None, for_first_segment });
     };
     let encoder = if on.encodes { PictureEncoder::There(station.encoder(settings)) } else { here()? };
     let graphs = on.needs_filters().then(|| station.graphs()).transpose()?;
@@ -158,7 +166,12 @@ fn open_encoder(
     let sets = stand_in.map(|encoder| encoder.parameters()).transpose();
     let sets = sets.map_err(|e| e.at(Stage::Encode, "cannot ask the encoder that stands in"))?;
     let stand_in_sets = sets.map(|params| params.extradata().to_vec());
-    Ok(Works { encoder, filter, least_reorder, stand_in_sets })
+    Ok(Works { encoder, filter, least_reorder, stand_in_sets, for_first_segment })
+}
+
+/// An encoder of the linked libav.
+pub(super) fn open_here(settings: &VideoSettings, log: &RunLog) -> Result<PictureEncoder> {
+    Ok(PictureEncoder::Here(open_video(settings, log)?, settings.encoder.clone()))
 }
 
 /// How the packets of the picture are framed, as the source's streams tell.

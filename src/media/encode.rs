@@ -6,9 +6,12 @@
 //! for each picture, and an IDR picture wherever a segment begins.
 
 use super::both_sets::BothSets;
+use super::codecs::open_here;
 use super::engine::PictureEncoder;
 use super::items::{MuxItem, Scaled};
+use super::pace::Leader;
 use crate::av::encoder::{VideoSettings, bit_depth_of};
+use crate::av::log::RunLog;
 use crate::av::{AvError, Packet, Parameters, Received};
 use crate::base::cancel::{QueueRx, QueueTx, Sent};
 use crate::base::error::{Error, ErrorKind, Result, Stage};
@@ -23,6 +26,7 @@ pub struct Encode<'a> {
     /// First slot of the window and one past its last; pictures outside only lead in and out.
     window: (u64, Option<u64>),
     encoder: PictureEncoder,
+    waiting: Waiting<'a>,
     beside: Beside,
     input: QueueRx<Scaled>,
     output: QueueTx<MuxItem>,
@@ -33,6 +37,24 @@ pub struct Encode<'a> {
     /// Packets of any kind, and those of the window.
     received: u64,
     emitted: u64,
+}
+
+/// Somebody waits for the first segment.
+#[derive(Debug, Default)]
+pub struct Waiting<'a> {
+    /// The encoder that the stage begins with makes that segment only.
+    pub opening: Option<Opening<'a>>,
+    /// Who is to know how far the pictures have come.
+    pub leader: Option<Leader>,
+}
+
+/// What an encoder makes that does not go on.
+#[derive(Debug)]
+pub struct Opening<'a> {
+    /// The slot at which that segment ends, if the pictures do not.
+    pub until: u64,
+    /// What the run logs to.
+    pub log: &'a RunLog,
 }
 
 /// What an encoder has to know of the one that goes on where it fails, or went on before.
@@ -61,7 +83,7 @@ impl<'a> Encode<'a> {
         settings: &'a VideoSettings,
         codec: VideoCodec,
         window: (u64, Option<u64>),
-        (encoder, beside): (PictureEncoder, Beside),
+        (encoder, waiting, beside): (PictureEncoder, Waiting<'a>, Beside),
         input: QueueRx<Scaled>,
         output: QueueTx<MuxItem>,
     ) -> Self {
@@ -70,6 +92,7 @@ impl<'a> Encode<'a> {
             codec,
             window,
             encoder,
+            waiting,
             beside,
             input,
             output,
@@ -86,6 +109,14 @@ impl<'a> Encode<'a> {
         loop {
             match self.input.recv()? {
                 Some(Scaled::Picture { n, key, mut frame }) => {
+                    let ended = self.waiting.opening.take_if(|opening| key && n >= opening.until);
+                    if let Some(opening) = ended {
+                        if self.end_opening()? == Sent::ConsumerGone || !self.is_inside(n) {
+                            return self.end_window();
+                        }
+                        self.change_encoder(n, opening.log)?;
+                    }
+                    self.tell_reached(n);
                     let slot = i64::try_from(n).unwrap_or(i64::MAX);
                     frame.set_pts(slot);
                     frame.set_key_wanted(key);
@@ -106,6 +137,37 @@ impl<'a> Encode<'a> {
                 }
                 None => return Err(Error::internal(Stage::Encode, "the filter ended without a word")),
             }
+        }
+    }
+
+    /// The first segment has all of its pictures: its encoder gives out what it holds, so that nobody waits for
+    /// pictures of the next.
+    fn end_opening(&mut self) -> Result<Sent> {
+        if self.encode(None)? == Sent::ConsumerGone {
+            return Ok(Sent::ConsumerGone);
+        }
+        self.check_complete().map(|()| Sent::Queued)
+    }
+
+    /// The encoder that goes on takes the place of the one that has ended.
+    fn change_encoder(&mut self, at: u64, log: &RunLog) -> Result<()> {
+        // The muxer hears that the segment is whole before the next picture comes out, which takes a while.
+        self.output.send(MuxItem::SegmentEnd { at })?;
+        let before = self.encoder.parameters()?;
+        let next = open_here(self.settings, log)?;
+        if next.parameters()?.extradata() != before.extradata() {
+            let message =
+                "the encoder of the first segment makes other parameter sets than the one that goes on";
+            return Err(Error::internal(Stage::Encode, message));
+        }
+        self.encoder = next;
+        Ok(())
+    }
+
+    fn tell_reached(&self, n: u64) {
+        if let Some(leader) = &self.waiting.leader {
+            let frames = i64::try_from(n).unwrap_or(i64::MAX).saturating_add(1);
+            leader.reached(Rational::from_int(frames) / self.settings.frame_rate);
         }
     }
 

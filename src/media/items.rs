@@ -122,6 +122,11 @@ pub enum MuxItem {
         /// The grid position at which a segment begins with this sample.
         segment_start: Option<u64>,
     },
+    /// The segment at work has all of its pictures; the next one begins at this position.
+    SegmentEnd {
+        /// Its first grid position.
+        at: u64,
+    },
     /// No more pictures; the title's grid ends at this position.
     VideoEnd {
         /// One past the last grid position.

@@ -18,6 +18,7 @@ pub mod index;
 pub mod inspect;
 pub mod items;
 pub mod mux;
+mod pace;
 pub mod pipeline;
 pub mod plan;
 pub mod progress;

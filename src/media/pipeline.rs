@@ -22,11 +22,12 @@ use super::codecs::{Codecs, Works, stand_behind_what_follows};
 use super::copy::{self, CopyVideo};
 use super::decode::{Codec, Decode};
 use super::demux::{Demux, Outlets};
-use super::encode::{Beside, Encode};
+use super::encode::{Beside, Encode, Opening, Waiting};
 use super::filter::{Filter, Scaling};
 use super::index::framing;
 use super::items::{CODED_QUEUE, Coded, MUX_QUEUE, MuxItem, RAW_QUEUE, SCALED_QUEUE, SHORT_MUX_QUEUE};
 use super::mux::{AppendSink, Awaits, FileMux, MadeRendition, SegmentMux};
+use super::pace::{Follower, Leader, Paced, pace};
 use super::plan::Plan;
 use super::progress::Progress;
 use super::tracks;
@@ -175,12 +176,22 @@ pub fn run_from(
     let span = Span::of(plan, window, start.lead_in);
     progress.set_span(span.start_time(plan), span.end_time(plan));
     let input = start.pool.take(&plan.input, cancel, log)?;
-    let codecs = Codecs::open(plan, &input, log)?;
+    let codecs = Codecs::open(plan, &input, start.lead_in == LeadIn::Short, log)?;
     let target = OpenTarget::new(plan, target)?;
     let results = thread::scope(|scope| {
         let short = plan.copies_all() || start.lead_in == LeadIn::Short;
         let mux_queue = if short { SHORT_MUX_QUEUE } else { MUX_QUEUE };
-        let crew = Crew { scope, plan, cancel, progress, log, span: &span, target: &target, mux_queue };
+        let crew = Crew {
+            scope,
+            plan,
+            cancel,
+            progress,
+            log,
+            span: &span,
+            target: &target,
+            mux_queue,
+            lead_in: start.lead_in,
+        };
         crew.start(codecs, input).map(Stages::join)
     });
     // Without pictures there is next to nothing to give back. Whoever is in a hurry gives it back when nothing
@@ -224,6 +235,11 @@ impl Span {
         (self.first.saturating_sub(self.lead_in), end)
     }
 
+    /// Where the first segment ends.
+    fn first_ends(&self, plan: &Plan) -> u64 {
+        plan.timeline.segment_start(self.segments.start + 1)
+    }
+
     fn start_time(&self, plan: &Plan) -> Rational {
         plan.timeline.frame_time(self.first)
     }
@@ -265,6 +281,7 @@ struct Crew<'scope, 'env> {
     target: &'env OpenTarget,
     /// Capacity of the queues to the muxers.
     mux_queue: usize,
+    lead_in: LeadIn,
 }
 
 type Handle<'scope, T> = ScopedJoinHandle<'scope, Result<T>>;
@@ -287,12 +304,13 @@ impl<'scope, 'env> Crew<'scope, 'env> {
             .map(|_| queue::<MuxItem>(self.mux_queue, self.cancel, Stage::Mux))
             .unzip();
 
+        let (leader, follower) = self.pace().unzip();
         let mut outlets = Outlets::default();
         if self.plan.video.is_some() {
             outlets.video = Some(match (video_decoder, source.video) {
                 (Some(codec), _) => {
                     let (tx, rx) = self.coded();
-                    self.encode_video(&mut stages, codec, video_encoders, rx, &mux_inlets)?;
+                    self.encode_video(&mut stages, codec, (video_encoders, leader), rx, &mux_inlets)?;
                     Box::new(tx)
                 }
                 (None, Some(track)) => Box::new(self.copy_video(track, &mux_inlets)?),
@@ -305,7 +323,12 @@ impl<'scope, 'env> Crew<'scope, 'env> {
             outlets.audio = Some(match (audio, source.audio, source.audio_clock) {
                 (Some(codecs), _, Some(clock)) => {
                     let (tx, rx) = self.coded();
-                    stages.workers.push(self.encode_audio(codecs, clock, rx, mux_inlets)?);
+                    stages.workers.push(self.encode_audio(
+                        codecs,
+                        clock,
+                        Paced::new(rx, clock, follower),
+                        mux_inlets,
+                    )?);
                     Box::new(tx)
                 }
                 (None, Some(track), Some(clock)) => Box::new(self.copy_audio((track, clock), mux_inlets)),
@@ -319,6 +342,11 @@ impl<'scope, 'env> Crew<'scope, 'env> {
             stages.muxers.push(self.mux(i, input)?);
         }
         Ok(stages)
+    }
+
+    /// Somebody who waits for a segment waits for its picture first.
+    fn pace(self) -> Option<(Leader, Follower)> {
+        (self.lead_in == LeadIn::Short).then(|| pace(self.span.start_time(self.plan)))
     }
 
     fn coded(self) -> (QueueTx<Coded>, QueueRx<Coded>) {
@@ -360,7 +388,7 @@ impl<'scope, 'env> Crew<'scope, 'env> {
         self,
         stages: &mut Stages<'scope>,
         codec: Codec,
-        encoders: Vec<Works>,
+        (encoders, mut leader): (Vec<Works>, Option<Leader>),
         input: QueueRx<Coded>,
         outputs: &[QueueTx<MuxItem>],
     ) -> Result<()> {
@@ -368,7 +396,7 @@ impl<'scope, 'env> Crew<'scope, 'env> {
         for ((i, encoder), output) in encoders.into_iter().enumerate().zip(outputs) {
             let (raw_tx, raw_rx) = queue(RAW_QUEUE, self.cancel, Stage::Decode);
             outlets.push(raw_tx);
-            self.rendition(stages, i, encoder, raw_rx, output.clone())?;
+            self.rendition(stages, i, (encoder, leader.take()), raw_rx, output.clone())?;
         }
         let slots = self.span.pictures(self.plan);
         stages.workers.push(self.spawn("decode", move || {
@@ -382,7 +410,7 @@ impl<'scope, 'env> Crew<'scope, 'env> {
         self,
         stages: &mut Stages<'scope>,
         i: usize,
-        works: Works,
+        (works, leader): (Works, Option<Leader>),
         input: QueueRx<super::items::Raw>,
         output: QueueTx<MuxItem>,
     ) -> Result<()> {
@@ -393,6 +421,9 @@ impl<'scope, 'env> Crew<'scope, 'env> {
             settings.ok_or_else(|| Error::internal(Stage::Plan, "a rendition without settings"))?;
         let codec = tracks::codec_of(&settings.encoder);
         let window = (self.span.first, self.span.end);
+        let until = self.span.first_ends(self.plan);
+        let opening = works.for_first_segment.then_some(Opening { until, log: self.log });
+        let waiting = Waiting { opening, leader };
         let (scaled_tx, scaled_rx) = queue(SCALED_QUEUE, self.cancel, Stage::Filter);
         let scaling = Scaling {
             width: settings.width,
@@ -406,7 +437,7 @@ impl<'scope, 'env> Crew<'scope, 'env> {
         })?);
         stages.workers.push(self.spawn(&format!("enc-{i}"), move || {
             let beside = Beside { least_reorder: works.least_reorder, both_sets, sets: works.stand_in_sets };
-            Encode::new(settings, codec, window, (works.encoder, beside), scaled_rx, output).run()
+            Encode::new(settings, codec, window, (works.encoder, waiting, beside), scaled_rx, output).run()
         })?);
         Ok(())
     }
@@ -434,7 +465,7 @@ impl<'scope, 'env> Crew<'scope, 'env> {
         self,
         codecs: (Decoder, Encoder),
         clock: SourceClock,
-        input: QueueRx<Coded>,
+        input: Paced,
         outlets: Vec<QueueTx<MuxItem>>,
     ) -> Result<Handle<'scope, ()>> {
         let settings = self.plan.audio.as_ref().and_then(|a| a.encode.as_ref());

@@ -27,6 +27,7 @@ mod tests;
 pub use choose::{copied_audio_codec, copied_video_codec};
 pub use device::OnDevice;
 pub use direct::{Direct, MAX_SEGMENT_BYTES, MAX_SEGMENT_SECONDS, Sound, direct, direct_cuts};
+pub(super) use encoders::of_first_segment;
 pub use encoders::{default_preset, packet_samples};
 
 /// A whole transcode, decided.

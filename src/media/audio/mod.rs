@@ -10,13 +10,14 @@
 //! forgotten it after that.
 
 use super::items::{Coded, DataEnd, MuxItem};
+use super::pace::Paced;
 use super::plan::Plan;
 use super::progress::Progress;
 use crate::av::decoder::Decoder;
 use crate::av::encoder::{AudioSettings, Encoder, SETTLING_PACKETS};
 use crate::av::graph::Graph;
 use crate::av::{AvError, Frame, Packet, Received};
-use crate::base::cancel::{QueueRx, QueueTx, Sent};
+use crate::base::cancel::{QueueTx, Sent};
 use crate::base::error::{Error, Result, Stage};
 use crate::base::time::{Rational, Rounding};
 use crate::model::timeline::AudioGrid;
@@ -55,7 +56,7 @@ pub struct Audio<'a> {
     grid: AudioGrid,
     decoder: Decoder,
     clock: SourceClock,
-    input: QueueRx<Coded>,
+    input: Paced,
     outlets: Vec<Option<QueueTx<MuxItem>>>,
     progress: &'a Progress,
     line: Line,
@@ -94,7 +95,7 @@ impl<'a> Audio<'a> {
         codecs: (Decoder, Encoder),
         clock: SourceClock,
         window: PacketWindow,
-        input: QueueRx<Coded>,
+        input: Paced,
         outlets: Vec<QueueTx<MuxItem>>,
         progress: &'a Progress,
     ) -> Self {

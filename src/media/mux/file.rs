@@ -85,6 +85,7 @@ impl FileMux<'_> {
                 state.audio_packets += 1;
                 state.waiting.push_back((false, sample));
             }
+            MuxItem::SegmentEnd { .. } => {}
             MuxItem::VideoEnd { end } => {
                 state.video_ended = true;
                 state.end = end;

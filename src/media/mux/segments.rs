@@ -163,6 +163,7 @@ impl SegmentMux<'_> {
                 state.audio_reached = Some(sample.pts);
                 state.audio.push_back(sample);
             }
+            MuxItem::SegmentEnd { at } => self.begin_segment(at, state),
             MuxItem::VideoEnd { end } => {
                 state.video_ended = true;
                 self.end_title(end, state);
@@ -190,11 +191,7 @@ impl SegmentMux<'_> {
 
     fn take_video(&self, sample: Sample, segment_start: Option<u64>, state: &mut State<'_>) -> Result<()> {
         if let Some(start) = segment_start {
-            if let Some(open) = state.open.back_mut() {
-                open.end = Some(start);
-            }
-            let opened = self.opened(start, state);
-            state.open.push_back(opened);
+            self.begin_segment(start, state);
         }
         let Some(open) = state.open.back_mut() else {
             return Err(Error::internal(Stage::Mux, "the first picture of a run begins no segment"));
@@ -203,6 +200,18 @@ impl SegmentMux<'_> {
         state.waiting_bytes += sample.data.len();
         open.video.push_back(sample);
         Ok(())
+    }
+
+    /// The segment at work ends where this one begins. Nothing if that was known.
+    fn begin_segment(&self, start: u64, state: &mut State<'_>) {
+        if state.open.back().is_some_and(|open| open.start == start && open.video.is_empty()) {
+            return;
+        }
+        if let Some(open) = state.open.back_mut() {
+            open.end = Some(start);
+        }
+        let opened = self.opened(start, state);
+        state.open.push_back(opened);
     }
 
     fn opened(&self, start: u64, state: &State<'_>) -> Open {

@@ -4,6 +4,7 @@
 //! them in it. The timeline, the names and the sound are the same either way, so that what one has begun the
 //! other may go on with. Nothing is opened here.
 
+use super::encoders::add_x264_params;
 use super::{Plan, Rendition, copied_video_codec};
 use crate::av::encoder::{VideoSettings, bit_depth_of};
 use crate::hardware::backend::{Ask, Kind, Speed, Takes};
@@ -197,7 +198,7 @@ fn give_to_device(
     }
     if format == Format::Hls(SegmentType::Fmp4) && stand_in.encoder == "libx264" {
         // Its sets have names of their own, so that one init segment holds them beside the device's.
-        stand_in.options.push(("x264-params".into(), "sps-id=1".into()));
+        add_x264_params(&mut stand_in, "sps-id=1");
         rendition.both_sets = Some(BothSets::default());
     }
     (rendition.encode, rendition.stand_in) = (Some(made), Some(stand_in));

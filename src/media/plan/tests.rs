@@ -296,3 +296,67 @@ fn what_a_run_makes_does_not_follow_from_the_cores_that_it_has() {
     assert_ne!(text(&plan(1)), text(&plan(16)), "threads follow the cores");
     assert_eq!(text(&plan(1).without_threads()), text(&plan(16).without_threads()));
 }
+
+/// A 480p rendition of the film as a viewer's run has it.
+fn for_a_viewer(preset: Option<&str>, rate: RateWish) -> VideoSettings {
+    let preset = preset.map(str::to_owned);
+    let rung = RenditionWish { rate, preset, ..RenditionWish::new("480p".to_owned(), 480) };
+    let wish = Wish { renditions: vec![rung], ..Wish::default() };
+    let plan = Plan::new("/f.mkv".into(), film(), &wish, FOUR, &Cancel::new()).unwrap();
+    plan.only(0, FOUR).unwrap().renditions[0].encode.clone().unwrap()
+}
+
+/// Pictures that go in before the first comes out, and the parameter sets.
+fn held_back(settings: &VideoSettings) -> (usize, Vec<u8>) {
+    let log = crate::av::log::RunLog::new();
+    let mut encoder = crate::av::encoder::Encoder::open_video(settings, &log).unwrap();
+    let sets = encoder.parameters().unwrap().extradata().to_vec();
+    let grey = crate::av::Frame::planar_420(settings.width, settings.height, |_, _, _| 128).unwrap();
+    for n in 0..100 {
+        let mut frame = grey.share().unwrap();
+        frame.set_pts(n);
+        encoder.send(Some(&frame)).unwrap();
+        let mut packet = crate::av::Packet::new().unwrap();
+        if encoder.receive(&mut packet).unwrap() == crate::av::Received::Item {
+            return (n as usize, sets);
+        }
+    }
+    panic!("nothing comes out");
+}
+
+#[test]
+fn the_encoder_of_the_first_segment_answers_sooner_with_the_same_parameter_sets() {
+    let crf = |crf| RateWish { crf: Some(crf), bitrate_bps: Some(1_500_000) };
+    let average = RateWish { crf: None, bitrate_bps: Some(1_500_000) };
+    // Of the presets that are not ours, the shorter look-ahead would cost what nobody has measured.
+    let rows = [
+        (None, crf(22.0), Some(7)),
+        (None, crf(2.0), Some(7)),
+        (None, crf(1.5), None),
+        (None, average, None),
+        (Some("veryfast"), crf(22.0), Some(7)),
+        (Some("medium"), crf(22.0), None),
+        (Some("ultrafast"), crf(22.0), None),
+    ];
+    for (preset, rate, look_ahead) in rows {
+        let all = for_a_viewer(preset, rate);
+        if all.encoder != "libx264" {
+            return;
+        }
+        let first = encoders::of_first_segment(&all).unwrap();
+        let ((later, its_sets), (sooner, sets)) = (held_back(&all), held_back(&first));
+        assert_eq!(sets, its_sets, "{preset:?} {rate:?}");
+        assert!(sooner < later || later == 0, "{preset:?} {rate:?}: {sooner} pictures, {later} before");
+        assert!(look_ahead.is_none_or(|most| sooner <= most), "{preset:?} {rate:?}: {sooner} pictures");
+    }
+}
+
+#[test]
+fn words_for_x264_are_added_to_those_that_are_there() {
+    let mut settings = for_a_viewer(None, RateWish::default());
+    settings.options.retain(|(key, _)| key != "x264-params");
+    encoders::add_x264_params(&mut settings, "a=1");
+    encoders::add_x264_params(&mut settings, "b=2");
+    let said: Vec<_> = settings.options.iter().filter(|(key, _)| key == "x264-params").collect();
+    assert_eq!(said, [&("x264-params".to_owned(), "a=1:b=2".to_owned())]);
+}
