@@ -5,6 +5,9 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
+/// Less than a picture lasts.
+const EARLIER_S: f64 = 0.005;
+
 /// PSNR of a segment of 1280x720 that begins at `start`, in dB, the mean of its pictures.
 pub fn psnr_db(film: &Path, start: f64, segment: &[u8]) -> Result<f64> {
     let mut file = tempfile::Builder::new().suffix(".ts").tempfile()?;
@@ -17,7 +20,8 @@ pub fn psnr_db(film: &Path, start: f64, segment: &[u8]) -> Result<f64> {
     );
     let mut command = Command::new("ffmpeg");
     command.args(["-nostdin", "-v", "error", "-i"]).arg(file.path());
-    command.args(["-ss", &format!("{start:.6}"), "-i"]).arg(film);
+    // A little sooner than the picture, whose time is rounded; later, and each would be held against the next.
+    command.args(["-ss", &format!("{:.6}", (start - EARLIER_S).max(0.0)), "-i"]).arg(film);
     let done = command.args(["-lavfi", &compare, "-f", "null", "-"]).output()?;
     let text = std::fs::read_to_string(&each);
     let _ = std::fs::remove_file(&each);

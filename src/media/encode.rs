@@ -175,7 +175,7 @@ impl<'a> Encode<'a> {
         n >= self.window.0 && self.window.1.is_none_or(|end| n < end)
     }
 
-    /// The window is complete: what the encoder still holds is dropped, not flushed.
+    /// The window is complete: what the encoder still holds is of no use.
     fn end_window(&self) -> Result<()> {
         match self.window.1 {
             Some(end) if self.boundaries.is_empty() => {

@@ -5,7 +5,8 @@
 //!        \-Coded--> audio --------------------------------MuxItem-------^
 //! demux, copy ---------------------------------------------MuxItem-------^
 //! ```
-//! The capacities below are the only places where items wait, so memory is bounded by them.
+//! The capacities below are the only places where items wait, but for sound that waits for its picture (`pace.rs`), so
+//! memory is bounded by them.
 
 use crate::av::{Frame, Packet};
 use crate::base::cancel::{QueueTx, Sent};

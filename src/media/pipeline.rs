@@ -12,7 +12,7 @@
 //!
 //! Each box is an OS thread, each arrow a bounded queue that wakes on the run's abort flag; the
 //! numbers are capacities in items (`items.rs`). The window says which segments to make; whole jobs
-//! and single segments differ in nothing else. The first stage that fails sets the flag, and its
+//! and single segments differ in nothing else, but for [`LeadIn::Short`]. The first stage that fails sets the flag, and its
 //! error is the run's.
 
 use super::audio::copy::{CopyAudio, PacketTicks};
@@ -53,7 +53,8 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 /// The most pictures that are encoded before a window and dropped, and the fewest. An encoder's decisions
 /// follow from what it saw, and without them the first picture of a window is up to 2 dB worse than in a
 /// continuous run. The segment before the window, from its key picture on, leaves hardly a difference.
-/// Beyond the window's end the encoder is fed until the window is complete, since it looks ahead.
+/// Beyond the window's end the encoder is fed until the window is complete, since it looks ahead; one that makes the
+/// first segment alone is flushed there.
 const PRE_ROLL_FRAMES: RangeInclusive<u64> = 25..=250;
 
 /// Pictures that are encoded before a window where somebody waits for its first: none. The segment's first
@@ -65,7 +66,8 @@ const SHORT_PRE_ROLL_FRAMES: u64 = 0;
 pub enum LeadIn {
     /// As one continuous encode would: a join to what another run made is not seen.
     Full,
-    /// Without a run-up: somebody waits for it.
+    /// Without a run-up, since somebody waits for it. The first segment may have an encoder of its own that answers
+    /// sooner, and the sound waits for its picture.
     Short,
 }
 

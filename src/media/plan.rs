@@ -2,7 +2,8 @@
 //!
 //! What enters: [`SourceFacts`], a [`Wish`], the encoders that the linked libav has, the cores. What
 //! leaves: a value that says everything and that the pipeline only carries out. Choosing happens
-//! here and nowhere later, so that two runs over the same source make the same bytes.
+//! here and nowhere later, so that two runs over the same source make the same bytes; but for the first segment of
+//! a viewer's run, whose settings follow from the plan's (`encoders.rs`).
 
 use crate::av::encoder::{AudioSettings, VideoSettings};
 use crate::base::cancel::Cancel;

@@ -202,7 +202,7 @@ pub fn answer_sooner(settings: &mut VideoSettings) {
 }
 
 /// The most slices of a picture: each costs a little of the picture's compression.
-const MOST_SLICES: u32 = 4;
+const MOST_SLICES: u32 = 8;
 
 /// Makes up for what the shorter look-ahead and the quicker search cost in quality, by pictures of several kinds: drawn,
 /// natural, noisy, still.
