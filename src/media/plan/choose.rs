@@ -307,6 +307,7 @@ fn renditions(
             bit_depth: video.bit_depth,
             colour: video.colour,
             threads: load.encoder_threads(machine, picture.size),
+            format: wish.format,
         };
         let preset = picture.preset.map(str::to_owned);
         let asked = Some(Asked { codec: picture.codec, rate: picture.rate, preset });

@@ -7,7 +7,7 @@ use crate::av::encoder::{AudioSettings, VideoSettings, choose_pixel_format, choo
 use crate::av::registry;
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::base::time::Rational;
-use crate::model::job::RateWish;
+use crate::model::job::{Format, RateWish, SegmentType};
 use crate::model::ladder;
 use crate::model::track::{AudioCodec, Colour, VideoCodec};
 
@@ -31,6 +31,8 @@ pub struct VideoWish<'a> {
     pub colour: Colour,
     /// Threads.
     pub threads: u32,
+    /// Where it goes.
+    pub format: Format,
 }
 
 fn candidates(codec: VideoCodec) -> &'static [&'static str] {
@@ -153,6 +155,9 @@ fn rate_for(wish: &VideoWish) -> u64 {
 
 /// The option that holds what x264 is told in its own words.
 const X264_PARAMS: &str = "x264-params";
+/// Parameter sets that do not depend on the quality, so that encoders of one stream may differ in it; and no picture
+/// held back for its duration.
+const ONE_OF_MANY: &str = "stitchable=1:force-cfr=1";
 
 fn set_options(settings: &mut VideoSettings, wish: &VideoWish) {
     let preset = wish.preset.or(default_preset(&settings.encoder)).map(str::to_owned);
@@ -161,8 +166,9 @@ fn set_options(settings: &mut VideoSettings, wish: &VideoWish) {
         "libx264" => {
             set("preset", preset.unwrap_or_default());
             set("forced-idr", "1".into());
-            // Parameter sets that do not depend on the quality; and no picture held back for its duration.
-            set(X264_PARAMS, "stitchable=1:force-cfr=1".into());
+            if wish.format == Format::Hls(SegmentType::Ts) {
+                set(X264_PARAMS, ONE_OF_MANY.into());
+            }
         }
         "libx265" => {
             set("preset", preset.unwrap_or_default());
@@ -213,11 +219,15 @@ const FIRST_SEGMENT_CRF: f32 = 0.5;
 /// The parameter sets are the same. The threads share each picture, where else each has a picture of its own, and
 /// as many are held back. With our own preset the search is a step quicker and the look-ahead shorter, 7 pictures for
 /// 10; a lower crf makes up for it, at the price of a tenth or a fifth more bits, as far as the cap allows.
+///
+/// Not in fragments of MP4. What an encoder sees decides over its B-frames, and FFmpeg 5.1 and GStreamer 1.22 show the
+/// pictures of a fragment later by its most negative composition offset: where segments differ in that, one comes twice.
 pub fn of_first_segment(settings: &VideoSettings) -> Option<VideoSettings> {
-    if settings.encoder != "libx264" {
+    let mut own = settings.clone();
+    let told = option(&mut own, X264_PARAMS)?;
+    if settings.encoder != "libx264" || !told.contains(ONE_OF_MANY) {
         return None;
     }
-    let mut own = settings.clone();
     // Threads with pictures of their own wait for each other, so there are three of them for two cores.
     own.threads = (settings.threads * 2).div_ceil(3).min(MOST_SLICES);
     add_x264_params(&mut own, "sliced-threads=1");

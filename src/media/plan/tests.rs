@@ -298,10 +298,10 @@ fn what_a_run_makes_does_not_follow_from_the_cores_that_it_has() {
 }
 
 /// A 480p rendition of the film as a viewer's run has it.
-fn for_a_viewer(preset: Option<&str>, rate: RateWish) -> VideoSettings {
+fn for_a_viewer(preset: Option<&str>, rate: RateWish, kind: SegmentType) -> VideoSettings {
     let preset = preset.map(str::to_owned);
     let rung = RenditionWish { rate, preset, ..RenditionWish::new("480p".to_owned(), 480) };
-    let wish = Wish { renditions: vec![rung], ..Wish::default() };
+    let wish = Wish { renditions: vec![rung], format: Format::Hls(kind), ..Wish::default() };
     let plan = Plan::new("/f.mkv".into(), film(), &wish, FOUR, &Cancel::new()).unwrap();
     plan.only(0, FOUR).unwrap().renditions[0].encode.clone().unwrap()
 }
@@ -339,7 +339,9 @@ fn the_encoder_of_the_first_segment_answers_sooner_with_the_same_parameter_sets(
         (Some("ultrafast"), crf(22.0), None),
     ];
     for (preset, rate, look_ahead) in rows {
-        let all = for_a_viewer(preset, rate);
+        let in_fragments = for_a_viewer(preset, rate, SegmentType::Fmp4);
+        assert_eq!(encoders::of_first_segment(&in_fragments), None);
+        let all = for_a_viewer(preset, rate, SegmentType::Ts);
         if all.encoder != "libx264" {
             return;
         }
@@ -353,7 +355,7 @@ fn the_encoder_of_the_first_segment_answers_sooner_with_the_same_parameter_sets(
 
 #[test]
 fn words_for_x264_are_added_to_those_that_are_there() {
-    let mut settings = for_a_viewer(None, RateWish::default());
+    let mut settings = for_a_viewer(None, RateWish::default(), SegmentType::Ts);
     settings.options.retain(|(key, _)| key != "x264-params");
     encoders::add_x264_params(&mut settings, "a=1");
     encoders::add_x264_params(&mut settings, "b=2");
