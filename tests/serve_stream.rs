@@ -99,6 +99,58 @@ fn what_is_published_is_served_byte_for_byte_with_its_type() {
     assert!(node.get("/stream/film/master.m3u8").text().contains("#EXT-X-STREAM-INF"));
 }
 
+/// Sends bytes as they are, and gives the bodies of the answers, which all tell their length.
+fn bodies(node: &Node, text: &str) -> Vec<Vec<u8>> {
+    let mut stream = TcpStream::connect(node.address()).expect("a connection");
+    stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+    stream.write_all(text.as_bytes()).expect("it is sent");
+    let (mut got, mut found) = (Vec::new(), Vec::new());
+    stream.read_to_end(&mut got).expect("the answers");
+    let mut rest = &got[..];
+    while let Some(head_bytes) = rest.windows(4).position(|four| four == b"\r\n\r\n") {
+        let head = String::from_utf8_lossy(&rest[..head_bytes]).to_lowercase();
+        let len = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+        let end = head_bytes + 4 + len.unwrap_or_else(|| panic!("no length: {head}"));
+        assert!(end <= rest.len(), "an answer broke off: {head}");
+        found.push(rest[head_bytes + 4..end].to_vec());
+        rest = &rest[end..];
+    }
+    assert!(rest.is_empty(), "{} bytes more", rest.len());
+    found
+}
+
+/// Files of more than one chunk: in whole and in part, one after the other and asked for at once.
+#[test]
+fn large_files_are_served_byte_for_byte_whole_and_in_part() {
+    let Some(film) = film(720, 8) else { return };
+    let node = Node::start(&Config::default());
+    let mut document = job("large", &node.add(&film));
+    document["format"] = "mkv".into();
+    document["output"] = "nas://out/large.mkv".into();
+    document["renditions"] = json!([{"name": "v", "video_codec": "copy"}]);
+    node.accepted(&document);
+    node.succeeded("large");
+    let (path, bytes) =
+        ("/stream/large/large.mkv", fs::read(node.output().join("large.mkv")).expect("the file"));
+    let len = bytes.len();
+    assert!(len > 5 * 65_536, "{len} bytes are too few for this test");
+    assert!(node.get(path).expect(200).body == bytes);
+    let parts = [(0, 65_535), (0, 65_536), (7, 200_000), (65_536, len - 1), (len - 70_000, len - 1), (3, 3)];
+    for (first, last) in parts {
+        let part = node.ask("GET", path, &[("range", &format!("bytes={first}-{last}"))]).expect(206);
+        assert!(part.body == bytes[first..=last], "{first}-{last}: {} bytes", part.body.len());
+    }
+    let ask = |(first, last): (usize, usize)| {
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nRange: bytes={first}-{last}\r\n")
+    };
+    let all = parts.map(ask).join("\r\n") + "Connection: close\r\n\r\n";
+    let got = bodies(&node, &all);
+    assert!(got.len() == parts.len(), "{} answers", got.len());
+    for ((first, last), body) in parts.iter().zip(&got) {
+        assert!(body[..] == bytes[*first..=*last], "{first}-{last}: {} bytes", body.len());
+    }
+}
+
 #[test]
 fn ranges_and_conditions_are_those_of_rfc_9110() {
     let Some(node) = published(&Config::default()) else { return };

@@ -128,7 +128,7 @@ impl<S: Send + Sync> FromRequestParts<S> for JobId {
 }
 
 /// What [`crate::model::document::JobDocument::id`] allows.
-fn is_job_id(id: &str) -> bool {
+pub(super) fn is_job_id(id: &str) -> bool {
     let ok = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     (1..=64).contains(&id.len()) && !id.starts_with('.') && id.chars().all(ok)
 }
@@ -148,23 +148,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Folder {
         })?;
         let owned = |name| value(Some(&parameters), name).unwrap_or_default().to_owned();
         Ok(Self { root: owned("root"), path: owned("path") })
-    }
-}
-
-/// A job, and a path in its output, decoded once. An id that no job can have is as unknown as any other.
-pub(super) struct JobFile {
-    pub(super) job: String,
-    pub(super) path: String,
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for JobFile {
-    type Rejection = Problem;
-
-    async fn from_request_parts(head: &mut Parts, state: &S) -> Answer<Self> {
-        let parameters = parameters(head, state).await;
-        let owned = |name| value(parameters.as_ref(), name).unwrap_or_default().to_owned();
-        let (job, path) = (owned("job"), owned("path"));
-        if is_job_id(&job) { Ok(Self { job, path }) } else { Err(Problem::no_such_job(&job)) }
     }
 }
 

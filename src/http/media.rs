@@ -16,11 +16,15 @@
 //! | `conditions` | `If-Match` and its kin |
 //! | `range` | which bytes |
 //! | `body` | a file, or pieces of memory, on their way to the socket |
+//! | `passage` | parts of files that the kernel sends by itself |
+//! | `disk` | bytes of files, at once or on a thread |
 //! | `playlist` | gzip, and the token in a playlist's URIs |
 
 pub(super) mod access;
 mod body;
 mod conditions;
+pub(super) mod disk;
+pub(super) mod passage;
 mod playlist;
 mod range;
 
@@ -35,6 +39,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use conditions::{Validators, Verdict};
+use passage::Passage;
 use range::Wanted;
 use std::fs::File;
 use std::sync::Arc;
@@ -61,6 +66,9 @@ pub(super) const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-
 /// `Cache-Control` of what may change: it is kept, and asked for again each time.
 pub(super) const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
 
+/// More than any answer has, those of the layers around this included.
+const MOST_HEADERS: usize = 16;
+
 /// What is sent.
 #[derive(Debug)]
 pub(super) enum Content {
@@ -74,6 +82,8 @@ pub(super) enum Content {
         file: Arc<File>,
         /// How long it is: all of that is promised to the client.
         len: u64,
+        /// The connection's, where the file lies on a local disk.
+        passage: Option<Passage>,
     },
 }
 
@@ -149,6 +159,12 @@ impl Content {
         match self {
             Self::Bytes(bytes) => Body::from(bytes.slice(from.min(bytes.len())..to.min(bytes.len()))),
             Self::Pieces(pieces) => Body::new(body::PiecesBody::new(pieces.slice(from..to))),
+            Self::File { file, passage: Some(passage), .. }
+                if end.saturating_sub(first) > body::CHUNK_BYTES as u64 =>
+            {
+                Body::new(body::PassageBody::new(passage, file, first, end))
+            }
+            // What is one chunk is sooner copied than passed on.
             Self::File { file, .. } => Body::new(body::FileBody::new(file, first, end)),
         }
     }
@@ -229,6 +245,7 @@ impl Outgoing {
     fn head(&self, status: StatusCode, len: u64) -> Response {
         let mut response = status.into_response();
         let headers = response.headers_mut();
+        headers.reserve(MOST_HEADERS);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.kind));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));

@@ -20,6 +20,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -36,7 +37,7 @@ type Share = Gauge<f64, AtomicU64>;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Route {
     method: &'static str,
-    route: String,
+    route: Cow<'static, str>,
     status: &'static str,
 }
 
@@ -52,9 +53,15 @@ impl Default for Requests {
 
 impl Requests {
     /// Notes one. `route` is `None` for a path that there is not.
-    pub(super) fn note(&self, method: &Method, route: Option<&str>, status: StatusCode, took: Duration) {
-        let route =
-            Route { method: known(method), route: route.unwrap_or("none").to_owned(), status: class(status) };
+    pub(super) fn note(
+        &self,
+        method: &Method,
+        route: Option<Cow<'static, str>>,
+        status: StatusCode,
+        took: Duration,
+    ) {
+        let route = route.unwrap_or(Cow::Borrowed("none"));
+        let route = Route { method: known(method), route, status: class(status) };
         self.0.get_or_create(&route).observe(took.as_secs_f64());
     }
 }
@@ -322,8 +329,8 @@ mod tests {
     fn requests_fall_into_their_buckets_and_nobody_makes_up_series() {
         let requests = Requests::default();
         let ms = Duration::from_millis;
-        requests.note(&Method::GET, Some("/jobs/{id}"), StatusCode::OK, ms(3));
-        requests.note(&Method::GET, Some("/jobs/{id}"), StatusCode::CREATED, ms(30_000));
+        requests.note(&Method::GET, Some("/jobs/{id}".into()), StatusCode::OK, ms(3));
+        requests.note(&Method::GET, Some("/jobs/{id}".into()), StatusCode::CREATED, ms(30_000));
         for name in ["BREW", "TRACE", "get"] {
             requests.note(&name.parse().unwrap(), None, StatusCode::NOT_FOUND, ms(0));
         }

@@ -4,8 +4,7 @@
 //!   connection --> server --+--> observe --> guard --> deadline --> one handler --> board, desk
 //!              (limits, time)|   (log,    (Host, Origin,    \
 //!                            |    metrics)  token, size)     +--> every refusal is a problem
-//!    /stream/.. and /vod/..  +--> observe --> CORS --> admit --> one handler --> media
-//!                                                  (stream token, size)
+//!    /stream/.. and /vod/..  +--> door (observe, CORS, stream token, size) --> one handler --> media
 //! ```
 //!
 //! What enters: bytes of whoever reaches the socket. What leaves: JSON, Prometheus text, event
@@ -17,6 +16,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | `server` | the socket: how many connections, how long they may be silent, how they end |
+//! | `door` | requests for media, from the head to the answer |
 //! | `observe` | one log line and one measurement for each request |
 //! | `guard` | who may ask: `Host`, `Origin`, bearer token |
 //! | `extract` | bodies, ids, query values, or the problem with them |
@@ -30,6 +30,7 @@
 //! | `metrics` | what `/metrics` says |
 //! | `openapi` | the document: what all calls have in common |
 
+mod door;
 mod events;
 mod extract;
 mod guard;
@@ -56,20 +57,29 @@ use crate::work::board::Board;
 use crate::work::jit::Studio;
 use crate::work::jit::titles::Titles;
 use axum::Router;
-use axum::extract::Request;
+use axum::body::Body;
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::RouterIntoService;
 use axum::routing::get;
 use bytes::Bytes;
+use door::Caller;
+use futures_util::FutureExt;
 use guard::Guard;
-use hyper::service::Service as _;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
-use media::access;
+use media::access::{self, CrossOrigin};
 use metrics::Requests;
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use threads::Threads;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -110,6 +120,7 @@ struct Room {
     threads: Threads,
     shelf: stream::Shelf,
     requests: Requests,
+    cross_origin: CrossOrigin,
     streams: Arc<Semaphore>,
     /// `/openapi.json`.
     document: Bytes,
@@ -133,24 +144,42 @@ fn control_table() -> OpenApiRouter<Arc<Room>> {
         .routes(routes!(ops::document))
 }
 
-/// Every path that media lies at. `HEAD` comes with each `GET`.
-fn media_table() -> OpenApiRouter<Arc<Room>> {
-    OpenApiRouter::default().routes(routes!(stream::file)).routes(routes!(vod::get))
+/// Every path that media lies at, for the document: `door` has them without a router. `HEAD` comes with each `GET`.
+#[derive(OpenApi)]
+#[openapi(paths(stream::file, vod::get))]
+struct MediaTable;
+
+/// All of it for one connection.
+#[derive(Clone)]
+struct Front {
+    room: Arc<Room>,
+    control: TowerToHyperService<RouterIntoService<Body>>,
+    caller: Caller,
 }
 
-/// All of it as a service: two routers, whose layers have nothing in common.
-pub fn router(doors: Doors) -> Router {
+/// What makes the service of each connection.
+fn front(doors: Doors) -> impl Fn(Caller) -> Front {
     let (control, mut api) = control_table().split_for_parts();
-    let (media, media_api) = media_table().split_for_parts();
-    api.merge(media_api);
+    api.merge(MediaTable::openapi());
     let document = openapi::finish(api, openapi::Wanted::of(&doors.settings));
     let room = Arc::new(Room::new(doors, document));
-    let control = TowerToHyperService::new(control_router(control, room.clone()));
-    let media = TowerToHyperService::new(media_router(media, room));
-    Router::new().fallback(move |request: Request| {
-        let chosen = if access::is_media(request.uri().path()) { &media } else { &control };
-        chosen.call(request)
-    })
+    let control = TowerToHyperService::new(control_router(control, room.clone()).into_service());
+    move |caller| Front { room: room.clone(), control: control.clone(), caller }
+}
+
+impl Service<Request<Incoming>> for Front {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        if access::is_media(request.uri().path()) {
+            let (head, _) = request.into_parts();
+            Box::pin(door::answer(self.room.clone(), self.caller.clone(), head).map(Ok))
+        } else {
+            Box::pin(self.control.call(request.map(Body::new)))
+        }
+    }
 }
 
 /// The layers are in the order in which a request meets them, the last one first.
@@ -168,19 +197,6 @@ fn control_router(routes: Router<Arc<Room>>, room: Arc<Room>) -> Router {
         .with_state(room)
 }
 
-/// Handlers of media set their own limits of time: some answers take as long as an encoder does.
-fn media_router(routes: Router<Arc<Room>>, room: Arc<Room>) -> Router {
-    routes
-        .fallback(access::nothing)
-        .method_not_allowed_fallback(problem::no_such_method)
-        .layer(from_fn_with_state(room.clone(), access::admit))
-        .layer(CatchPanicLayer::custom(problem::panicked))
-        .layer(access::cross_origin(&room.settings.http.cors_origins))
-        .layer(from_fn(access::finish))
-        .layer(from_fn_with_state(room.clone(), observe::each))
-        .with_state(room)
-}
-
 impl Room {
     fn new(doors: Doors, document: Bytes) -> Self {
         let Doors { board, desk, paths, settings, titles, studio, shutdown } = doors;
@@ -192,6 +208,7 @@ impl Room {
             threads: Threads::new(settings.paths.roots.len()),
             shelf: stream::Shelf::default(),
             requests: Requests::default(),
+            cross_origin: CrossOrigin::new(&settings.http.cors_origins),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             settings,
             titles,

@@ -8,9 +8,11 @@ use super::Room;
 use super::problem::Problem;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
@@ -22,21 +24,43 @@ const HANDLER_TIME: Duration = Duration::from_secs(20);
 /// When to ask again after that.
 const HANDLER_RETRY_S: u64 = 10;
 
-/// The outermost layer.
+/// The outermost layer of the control API.
 pub(super) async fn each(State(room): State<Arc<Room>>, request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let span = tracing::debug_span!("request", %method, path);
-    let mut response = next.run(request).instrument(span).await;
-    harden(&mut response);
-    let took = began.elapsed();
-    let status = response.status();
-    room.requests.note(&method, route.as_ref().map(MatchedPath::as_str), status, took);
-    let ms = took.as_secs_f64() * 1e3;
-    tracing::debug!(%method, path, status = status.as_u16(), ms, "{method} {path} {status} in {ms:.1} ms");
-    response
+    let route = request.extensions().get::<MatchedPath>().map(|route| Cow::Owned(route.as_str().to_owned()));
+    let (head, body) = request.into_parts();
+    let seen = Seen::of(&head, route);
+    seen.noted(&room, next.run(Request::from_parts(head, body))).await
+}
+
+/// What is noted of a request before it is answered.
+pub(super) struct Seen {
+    began: Instant,
+    method: Method,
+    uri: Uri,
+    /// As it stands in the table.
+    route: Option<Cow<'static, str>>,
+}
+
+impl Seen {
+    /// `route` is `None` for a path that there is not.
+    pub(super) fn of(head: &Parts, route: Option<Cow<'static, str>>) -> Self {
+        Self { began: Instant::now(), method: head.method.clone(), uri: head.uri.clone(), route }
+    }
+
+    /// The answer, with what all answers have; noted once it begins.
+    pub(super) async fn noted(self, room: &Room, answer: impl Future<Output = Response>) -> Response {
+        let Self { began, method, uri, route } = self;
+        let path = uri.path();
+        let span = tracing::debug_span!("request", %method, path);
+        let mut response = answer.instrument(span).await;
+        harden(&mut response);
+        let took = began.elapsed();
+        let status = response.status();
+        room.requests.note(&method, route, status, took);
+        let ms = took.as_secs_f64() * 1e3;
+        tracing::debug!(%method, path, status = status.as_u16(), ms, "{method} {path} {status} in {ms:.1} ms");
+        response
+    }
 }
 
 /// What is true this second must not be kept, and no page may take a part of it for something else.

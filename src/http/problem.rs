@@ -185,6 +185,11 @@ pub(super) async fn no_such_path(uri: Uri) -> Problem {
 
 /// The answer where the path has other methods; the router adds `Allow`.
 pub(super) async fn no_such_method(method: Method, uri: Uri) -> Problem {
+    method_not_allowed(&method, &uri)
+}
+
+/// What is said of it; the header `Allow` has to be there too.
+pub(super) fn method_not_allowed(method: &Method, uri: &Uri) -> Problem {
     let detail = format!("{} does not take {method}; Allow says what it takes", uri.path());
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
 }

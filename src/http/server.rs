@@ -9,13 +9,18 @@
 //!   that it is at, idle ones at once: a new client gets a turn.
 //! - An answer that nobody reads ends its connection after [`WRITE_TIME`].
 
+use super::door::Caller;
+use super::media::passage::{Direct, Passage};
 use super::socket::Patient;
-use super::{Doors, router};
+use super::{Doors, front};
 use crate::base::error::Result;
-use axum::Router;
+use axum::response::Response;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +30,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tower_http::add_extension::AddExtension;
 
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 512;
@@ -55,8 +59,19 @@ pub async fn serve(listener: TcpListener, doors: Doors) -> Result<()> {
     let shutdown = doors.shutdown.clone();
     let limits =
         Limits { connections: MAX_CONNECTIONS, grace: GRACE, head_time: HEAD_TIME, write_time: WRITE_TIME };
-    run(listener, router(doors), shutdown, limits).await;
+    run(listener, front(doors), shutdown, limits).await;
     Ok(())
+}
+
+/// What answers the requests of a connection.
+trait Answers:
+    Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Send + 'static
+{
+}
+
+impl<S> Answers for S where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Send + 'static
+{
 }
 
 #[derive(Clone, Copy)]
@@ -67,7 +82,13 @@ struct Limits {
     write_time: Duration,
 }
 
-async fn run(listener: TcpListener, router: Router, shutdown: CancellationToken, limits: Limits) {
+/// `service` makes what answers the requests of one connection.
+async fn run<S: Answers>(
+    listener: TcpListener,
+    service: impl Fn(Caller) -> S,
+    shutdown: CancellationToken,
+    limits: Limits,
+) {
     let places = Arc::new(Semaphore::new(limits.connections));
     let crowded = watch::Sender::new(());
     let mut connections = JoinSet::new();
@@ -83,8 +104,10 @@ async fn run(listener: TcpListener, router: Router, shutdown: CancellationToken,
             Ok((stream, peer, place)) => {
                 let grace_ends = Instant::now() + limits.grace;
                 let ends = Ends { shutdown: shutdown.clone(), crowded: crowded.subscribe(), grace_ends };
-                let router = AddExtension::new(router.clone(), PeerAddress(peer));
-                connections.spawn(connection(stream, place, router, ends, limits));
+                let passage = Passage::default();
+                let stream = Direct::new(stream, passage.clone());
+                let service = service(Caller { address: PeerAddress(peer), passage });
+                connections.spawn(connection(stream, place, service, ends, limits));
             }
             Err(e) => {
                 tracing::warn!("cannot accept a connection: {e}");
@@ -137,10 +160,10 @@ impl Ends {
     }
 }
 
-async fn connection(
-    stream: TcpStream,
+async fn connection<S: Answers>(
+    stream: Direct,
     _place: OwnedSemaphorePermit,
-    router: AddExtension<Router, PeerAddress>,
+    service: S,
     mut ends: Ends,
     limits: Limits,
 ) {
@@ -149,7 +172,7 @@ async fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_time)
         .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(io, TowerToHyperService::new(router));
+        .serve_connection(io, service);
     let mut served = std::pin::pin!(served);
     let outcome = tokio::select! {
         outcome = served.as_mut() => outcome,

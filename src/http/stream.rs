@@ -14,8 +14,8 @@ mod open;
 mod shelf;
 
 use super::Room;
-use super::extract::JobFile;
-use super::media::access::StreamToken;
+use super::extract::is_job_id;
+use super::media::passage::Passage;
 use super::media::{Content, Keep, Media, kinds, serve, with_token};
 use super::problem::{Answer, Problem};
 use super::threads::Stuck;
@@ -23,8 +23,8 @@ use crate::config::paths::Area;
 use crate::model::record::JobState;
 use crate::store::hls_dir::{Growing, Piece};
 use crate::work::board::{PublishedOutput, Stream};
-use axum::extract::State;
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::Response;
 use bytes::Bytes;
 use open::{Opened, Trouble};
@@ -35,6 +35,8 @@ use std::time::Duration;
 
 pub(super) use shelf::Shelf;
 
+/// As the table of the API has it.
+pub(super) const ROUTE: &str = "/stream/{job}/{*path}";
 /// How long the output's disk may take to open a file: one that sleeps needs some ten seconds.
 const OPEN_TIME: Duration = Duration::from_secs(15);
 /// When to ask again after that.
@@ -67,18 +69,21 @@ const RETRY_S: u64 = 10;
     )
 )]
 pub(super) async fn file(
-    State(room): State<Arc<Room>>,
-    method: Method,
-    headers: HeaderMap,
-    StreamToken(token): StreamToken,
-    JobFile { job, path }: JobFile,
+    room: &Arc<Room>,
+    passage: &Passage,
+    head: &Parts,
+    token: Option<&str>,
+    (job, path): (&str, &str),
 ) -> Answer<Response> {
+    if !is_job_id(job) {
+        return Err(Problem::no_such_job(job));
+    }
     let epoch = room.board.outputs_changed();
-    let found = match room.shelf.file(&job, &path, epoch) {
+    let found = match room.shelf.file(job, path, epoch) {
         Some(found) => found,
-        None => find(&room, &job, &path, epoch).await?,
+        None => find(room, job, path, epoch).await?,
     };
-    Ok(serve(&method, &headers, found.media(token.as_deref())))
+    Ok(serve(&head.method, &head.headers, found.media(token, passage)))
 }
 
 /// What is served, whoever asks for it.
@@ -91,7 +96,7 @@ enum Found {
 }
 
 impl Found {
-    fn media(self, token: Option<&str>) -> Media {
+    fn media(self, token: Option<&str>, passage: &Passage) -> Media {
         let (content, kind, etag, modified) = match self {
             Self::Growing(text) => {
                 let etag = tag_of(&text);
@@ -99,7 +104,7 @@ impl Found {
             }
             Self::File { opened, kind } => {
                 let Opened { content, etag, modified } = opened;
-                (content.into(), kind, etag, modified)
+                (content.content(passage), kind, etag, modified)
             }
         };
         let playlist = kind == kinds::PLAYLIST;

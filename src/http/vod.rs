@@ -14,8 +14,6 @@
 //! | `info.json` | what the file is, and which of the two a client should take |
 
 use super::Room;
-use super::extract::Folder;
-use super::media::access::StreamToken;
 use super::media::{Content, IMMUTABLE, Keep, Media, REVALIDATE, kinds, serve, with_token};
 use super::problem::{Answer, Problem};
 use super::server::PeerAddress;
@@ -28,10 +26,9 @@ use crate::work::jit::floor::Peer;
 use crate::work::jit::title::{DIRECT, Shape, Title};
 use crate::work::jit::titles::Place;
 use crate::work::jit::{Growth, Served, Wanted, feed};
-use axum::Extension;
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_TYPE, RANGE, USER_AGENT};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use axum::response::Response;
 use bytes::Bytes;
@@ -40,6 +37,8 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+/// As the table of the API has it.
+pub(super) const ROUTE: &str = "/vod/{root}/{*path}";
 /// When to ask again where all that can be made is being made.
 const FULL_RETRY_S: u64 = 4;
 /// When to ask again where the same player has moved on.
@@ -134,23 +133,22 @@ struct Request<'a> {
     )
 )]
 pub(super) async fn get(
-    State(room): State<Arc<Room>>,
-    Extension(address): Extension<PeerAddress>,
-    StreamToken(token): StreamToken,
-    folder: Folder,
-    request: axum::extract::Request,
+    room: &Arc<Room>,
+    address: PeerAddress,
+    head: &Parts,
+    token: Option<&str>,
+    (root, path): (&str, &str),
 ) -> Answer<Response> {
-    let (head, _) = request.into_parts();
     let request = Request {
-        room: &room,
+        room,
         method: &head.method,
         version: head.version,
         uri: &head.uri,
         headers: &head.headers,
-        token: token.as_deref(),
+        token,
         peer: peer(address, &head.headers),
     };
-    request.answer(&folder).await
+    request.answer(root, path).await
 }
 
 /// As far as one viewer can be told from another.
@@ -162,12 +160,12 @@ fn peer(address: PeerAddress, headers: &HeaderMap) -> Peer {
 }
 
 impl Request<'_> {
-    async fn answer(&self, folder: &Folder) -> Answer<Response> {
-        let Some((file, ask)) = parse(&folder.path) else {
-            let detail = format!("{} is nothing that can be asked of a file", folder.path.escape_debug());
+    async fn answer(&self, root: &str, path: &str) -> Answer<Response> {
+        let Some((file, ask)) = parse(path) else {
+            let detail = format!("{} is nothing that can be asked of a file", path.escape_debug());
             return Err(Problem::not_found("not_found", detail));
         };
-        let place = self.place(&folder.root, file)?;
+        let place = self.place(root, file)?;
         if ask == Ask::Info {
             return self.info(place).await;
         }

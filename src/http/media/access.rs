@@ -10,19 +10,14 @@ use super::super::guard;
 use super::super::problem::{Answer, Problem};
 use super::IMMUTABLE;
 use crate::config::settings::Secret;
-use axum::extract::{FromRequestParts, Query, Request, State};
+use axum::extract::Query;
 use axum::http::header::{
-    ACCEPT_ENCODING, ACCEPT_RANGES, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE,
-    CONTENT_TYPE, DATE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, ORIGIN, RANGE, RETRY_AFTER,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, CACHE_CONTROL, ORIGIN, VARY,
 };
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
-use axum::middleware::Next;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use std::convert::Infallible;
-use std::sync::Arc;
-use std::time::Duration;
-use tower_http::cors::{AllowOrigin, CorsLayer};
 
 /// Whether a path belongs to media. All others are the control API's.
 pub(in crate::http) fn is_media(path: &str) -> bool {
@@ -32,77 +27,76 @@ pub(in crate::http) fn is_media(path: &str) -> bool {
     })
 }
 
-/// For how long a browser may remember what it was allowed.
-const PREFLIGHT_AGE: Duration = Duration::from_secs(3600);
 /// `Cache-Control` of what never changes, where only who shows the token may have it: no proxy keeps it.
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
 
-/// The outermost layer but for the log: CORS on every answer, refusals included.
-pub(in crate::http) fn cross_origin(origins: &[String]) -> CorsLayer {
-    let open = origins.iter().any(|origin| origin == "*");
-    let allowed = if open {
-        AllowOrigin::any()
-    } else {
-        AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::try_from(origin).ok()))
-    };
-    // With one answer for everybody nothing depends on who asks.
-    let varies: &[HeaderName] = if open { &[] } else { &[ORIGIN] };
-    CorsLayer::new()
-        .allow_origin(allowed)
-        .allow_methods([Method::GET, Method::HEAD])
-        .allow_headers([
-            RANGE,
-            CONTENT_TYPE,
-            ACCEPT_ENCODING,
-            AUTHORIZATION,
-            IF_NONE_MATCH,
-            IF_MODIFIED_SINCE,
-            IF_RANGE,
-        ])
-        .expose_headers([CONTENT_LENGTH, CONTENT_RANGE, ACCEPT_RANGES, ETAG, DATE, RETRY_AFTER])
-        .max_age(PREFLIGHT_AGE)
-        .vary(varies.to_vec())
+/// What a page may send, and may read of the answer, without being asked for each (Fetch standard, 3.2).
+const SENT: HeaderValue = HeaderValue::from_static(
+    "range,content-type,accept-encoding,authorization,if-none-match,if-modified-since,if-range",
+);
+const READ: HeaderValue =
+    HeaderValue::from_static("content-length,content-range,accept-ranges,etag,date,retry-after");
+/// For how many seconds a browser may remember what it was allowed.
+const REMEMBERED_S: HeaderValue = HeaderValue::from_static("3600");
+
+/// CORS: which pages may read media. It stands on every answer, refusals included.
+pub(in crate::http) struct CrossOrigin {
+    /// `None`: all of them.
+    pages: Option<Vec<HeaderValue>>,
 }
 
-/// What all media answers have, around CORS: a preflight has no body, and says so.
-pub(in crate::http) async fn finish(request: Request, next: Next) -> Response {
-    let preflight = request.method() == Method::OPTIONS;
-    let mut response = next.run(request).await;
-    if preflight && response.status() == StatusCode::OK {
-        *response.status_mut() = StatusCode::NO_CONTENT;
+impl CrossOrigin {
+    pub(in crate::http) fn new(origins: &[String]) -> Self {
+        let listed = || origins.iter().filter_map(|origin| HeaderValue::try_from(origin).ok()).collect();
+        Self { pages: (!origins.iter().any(|origin| origin == "*")).then(listed) }
     }
-    let policy = HeaderName::from_static("cross-origin-resource-policy");
-    response.headers_mut().insert(policy, HeaderValue::from_static("cross-origin"));
-    response
+
+    /// The answer to a page that asks for leave: nothing but the headers.
+    pub(in crate::http) fn preflight(&self, asked: &HeaderMap) -> Response {
+        let mut response = StatusCode::NO_CONTENT.into_response();
+        let headers = response.headers_mut();
+        self.allow(asked, headers);
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET,HEAD"));
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, SENT);
+        headers.insert(ACCESS_CONTROL_MAX_AGE, REMEMBERED_S);
+        response
+    }
+
+    /// What every other answer says.
+    pub(in crate::http) fn mark(&self, asked: &HeaderMap, headers: &mut HeaderMap) {
+        self.allow(asked, headers);
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, READ);
+    }
+
+    fn allow(&self, asked: &HeaderMap, headers: &mut HeaderMap) {
+        let policy = HeaderName::from_static("cross-origin-resource-policy");
+        headers.insert(policy, HeaderValue::from_static("cross-origin"));
+        match &self.pages {
+            None => {
+                headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            }
+            Some(pages) => {
+                // With one answer for everybody nothing depends on who asks; here it does.
+                headers.append(VARY, HeaderValue::from(ORIGIN));
+                if let Some(page) = asked.get(ORIGIN).filter(|page| pages.contains(page)) {
+                    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, page.clone());
+                }
+            }
+        }
+    }
 }
 
-/// The layer that lets a request in.
-pub(in crate::http) async fn admit(State(room): State<Arc<Room>>, request: Request, next: Next) -> Response {
-    let (mut head, body) = request.into_parts();
-    let token = room.settings.http.stream_token.as_ref();
-    let shown = match guard::size(&head).and_then(|()| token.map_or(Ok(None), |token| shown(token, &head))) {
-        Ok(shown) => shown,
-        Err(problem) => return problem.into_response(),
-    };
-    head.extensions.insert(StreamToken(shown));
-    let mut response = next.run(Request::from_parts(head, body)).await;
-    let headers = response.headers_mut();
-    if token.is_some() && headers.get(CACHE_CONTROL) == Some(&IMMUTABLE) {
+/// Whether a request is let in. `Some`: the token that came in the query and is right, for [`super::with_token`];
+/// `None` where the node wants none, or it came in the header: a player that can set headers sets them each time.
+pub(in crate::http) fn admit(room: &Room, head: &Parts) -> Answer<Option<String>> {
+    guard::size(head)?;
+    room.settings.http.stream_token.as_ref().map_or(Ok(None), |token| shown(token, head))
+}
+
+/// With a token no proxy keeps what it was shown for.
+pub(in crate::http) fn keep_private(room: &Room, headers: &mut HeaderMap) {
+    if room.settings.http.stream_token.is_some() && headers.get(CACHE_CONTROL) == Some(&IMMUTABLE) {
         headers.insert(CACHE_CONTROL, PRIVATE);
-    }
-    response
-}
-
-/// The token that came in the query and is right, for [`super::with_token`]. `None` where the node wants
-/// none, or it came in the header: a player that can set headers sets them each time.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::http) struct StreamToken(pub(in crate::http) Option<String>);
-
-impl<S: Send + Sync> FromRequestParts<S> for StreamToken {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(head.extensions.get::<Self>().cloned().unwrap_or_default())
     }
 }
 
@@ -131,7 +125,7 @@ fn in_query(uri: &Uri) -> Option<String> {
 }
 
 /// The answer where no call has this path.
-pub(in crate::http) async fn nothing(uri: Uri) -> Problem {
+pub(in crate::http) fn nothing(uri: &Uri) -> Problem {
     let detail = format!("no media lies at {}; /openapi.json lists what there is", uri.path());
     Problem::not_found("no_such_path", detail)
 }

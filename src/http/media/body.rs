@@ -1,48 +1,38 @@
 //! A file, or a part of one, or pieces of memory, on their way to a socket.
 //!
 //! ```text
-//!   page cache --preadv2(NOWAIT)--> buffer (64 KiB, pooled) --> hyper --> socket
-//!   disk ------> reader thread ---> buffer (256 KiB) ------------^   one for each connection
+//!   local disk: stand-in ---------------------------------------> hyper --> connection --sendfile--> socket
+//!   elsewhere:  page cache --preadv2(NOWAIT)--> buffer (pooled) --> hyper --> socket
+//!               disk ------> reader thread ---> buffer --------------^
 //! ```
 //!
 //! What enters: an open file and the bytes wanted of it. What leaves: those bytes, one buffer at a time,
-//! the next one only when the one before is written: a slow reader costs one buffer, whatever the file's
-//! size. What the kernel has in memory is copied on the spot, which takes microseconds; what it would have
-//! to fetch is read on a thread, since a disk may take long, or never answer. A file that turns out to be
-//! shorter than was promised ends the connection: the client sees that something is missing.
+//! the next one only when the one before is written: a slow reader costs one buffer at most, whatever the file's
+//! size. More than one chunk of what lies on a local disk goes by the connection's `passage`, and is never copied by
+//! this process (less is: the way around costs more than copying). Of the rest, what the kernel has in memory is
+//! copied on the spot, which takes microseconds; what it would have to fetch is read on a thread, since a disk may
+//! take long, or never answer. A file that turns out to be shorter than was promised ends the connection: the client
+//! sees that something is missing.
 
+use super::disk::{Reading, read_cached, read_on_thread};
+use super::passage::Passage;
 use crate::base::pieces::Pieces;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use rustix::buffer::spare_capacity;
-use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
 use std::convert::Infallible;
 use std::fs::File;
-use std::io::{self, ErrorKind, IoSliceMut};
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
 /// What is read at once of what lies in memory: few enough that it is still in the processor's cache when the
 /// socket takes it, and that hundreds of slow readers do not hold much.
-const CHUNK_BYTES: usize = 64 * 1024;
-/// The same where a thread has to wait for a disk.
-const DISK_CHUNK_BYTES: usize = 256 * 1024;
+pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 /// Buffers that are kept for the next reader.
 const MAX_SPARE: usize = 32;
-/// How long a disk may take for one read.
-const READ_TIME: Duration = Duration::from_secs(20);
-/// Threads that may wait for disks at once. Each hangs with a disk that does not answer, and others need
-/// theirs.
-static READERS: Semaphore = Semaphore::const_new(24);
 /// Buffers that nobody uses.
 static SPARE: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
-
-type Reading = Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>;
 
 /// The bytes of a file from one place up to another.
 pub(super) struct FileBody {
@@ -69,9 +59,7 @@ impl FileBody {
         let now = Buffer::fill(left.min(CHUNK_BYTES), |into| read_cached(&self.file, into, self.at));
         match now {
             Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                let (file, at) = (self.file.clone(), self.at);
-                let read = move || read_disk(&file, left.min(DISK_CHUNK_BYTES), at);
-                self.reading = Some(Box::pin(on_thread(read)));
+                self.reading = Some(read_on_thread(&self.file, self.at, left));
                 None
             }
             done => Some(done),
@@ -120,6 +108,47 @@ impl Body for FileBody {
     }
 }
 
+/// The bytes of a file that the connection sends by itself.
+pub(super) struct PassageBody {
+    passage: Passage,
+    file: Arc<File>,
+    at: u64,
+    end: u64,
+}
+
+impl PassageBody {
+    /// The bytes from `first` up to, and without, `end`.
+    pub(super) fn new(passage: Passage, file: Arc<File>, first: u64, end: u64) -> Self {
+        Self { passage, file, at: first, end }
+    }
+}
+
+impl Body for PassageBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let left = self.end.saturating_sub(self.at);
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        let stand_in = self.passage.enter(&self.file, self.at, left);
+        self.at = self.at.saturating_add(stand_in.len() as u64);
+        Poll::Ready(Some(Ok(Frame::data(stand_in))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.at >= self.end
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.end.saturating_sub(self.at))
+    }
+}
+
 /// Bytes that are in memory.
 pub(super) struct PiecesBody {
     rest: std::vec::IntoIter<Bytes>,
@@ -153,46 +182,6 @@ impl Body for PiecesBody {
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left)
     }
-}
-
-/// Reads what the kernel has in memory; `WouldBlock` where that is nothing, or cannot be known.
-fn read_cached(file: &File, into: &mut [u8], at: u64) -> io::Result<usize> {
-    match preadv2(file, &mut [IoSliceMut::new(into)], at, ReadWriteFlags::NOWAIT) {
-        // Network file systems, and FUSE, cannot tell.
-        Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::INTR) => {
-            Err(ErrorKind::WouldBlock.into())
-        }
-        read => read.map_err(Into::into),
-    }
-}
-
-fn read_disk(file: &File, wanted: usize, at: u64) -> io::Result<Bytes> {
-    let mut data = Vec::with_capacity(wanted);
-    loop {
-        match pread(file, spare_capacity(&mut data), at) {
-            Err(Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
-            Ok(_) => return Ok(data.into()),
-        }
-    }
-}
-
-/// Does it on a thread that may be left behind.
-async fn on_thread<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let silent = |_| io::Error::new(ErrorKind::TimedOut, "the disk does not answer");
-    let done = async {
-        let permit = READERS.acquire().await.map_err(io::Error::other)?;
-        // The permit goes with the thread: one that hangs keeps it.
-        let thread = spawn_blocking(move || {
-            let done = work();
-            drop(permit);
-            done
-        });
-        thread.await.map_err(io::Error::other)?
-    };
-    timeout(READ_TIME, done).await.map_err(silent)?
 }
 
 /// Bytes that were read, in a buffer that goes back to the others afterwards: to make one anew means to
@@ -270,7 +259,7 @@ mod tests {
             let place = |part: f64| (part * len as f64) as usize;
             let (first, end) = (place(a).min(place(b)), place(a).max(place(b)));
             let got = runtime().block_on(frames(FileBody::new(file, first as u64, end as u64))).unwrap();
-            prop_assert!(got.iter().all(|frame| !frame.is_empty() && frame.len() <= DISK_CHUNK_BYTES));
+            prop_assert!(got.iter().all(|frame| !frame.is_empty() && frame.len() <= crate::http::media::disk::CHUNK_BYTES));
             prop_assert_eq!(got.concat(), &whole[first..end]);
         }
     }
@@ -286,22 +275,7 @@ mod tests {
     fn what_a_disk_cannot_give_at_once_comes_from_a_thread() {
         // /proc knows nothing of NOWAIT.
         let file = Arc::new(File::open("/proc/self/status").unwrap());
-        let mut byte = [0; 4];
-        assert_eq!(read_cached(&file, &mut byte, 0).unwrap_err().kind(), ErrorKind::WouldBlock);
         let got = runtime().block_on(frames(FileBody::new(file, 0, 5))).unwrap();
         assert_eq!(got.concat(), b"Name:");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_disk_that_does_not_answer_ends_the_answer() {
-        let (tell, told) = std::sync::mpsc::channel::<()>();
-        let hangs = move || told.recv().map_err(io::Error::other);
-        let waiting = tokio::spawn(on_thread(hangs));
-        tokio::task::yield_now().await;
-        // A thread at work keeps the paused clock from going by itself.
-        tokio::time::advance(READ_TIME * 2).await;
-        let err = waiting.await.unwrap().unwrap_err();
-        assert_eq!(err.kind(), ErrorKind::TimedOut);
-        drop(tell);
     }
 }

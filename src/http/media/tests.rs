@@ -222,7 +222,7 @@ fn a_file_is_sent_as_bytes_are() {
     named.write_all(&bytes).unwrap();
     let media = || {
         let file = Arc::new(File::open(named.path()).unwrap());
-        Media { content: Content::File { file, len: bytes.len() as u64 }, ..segment() }
+        Media { content: Content::File { file, len: bytes.len() as u64, passage: None }, ..segment() }
     };
     assert_eq!(ask(&Method::GET, media(), &[]).1, bytes);
     let (status, part, headers) = ask(&Method::GET, media(), &[(RANGE, "bytes=300000-599999")]);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 fn document(token: bool) -> Value {
     let (_, mut api) = super::super::control_table().split_for_parts();
-    api.merge(super::super::media_table().split_for_parts().1);
+    api.merge(super::super::MediaTable::openapi());
     serde_json::from_slice(&finish(api, Wanted { control: token, stream: token })).unwrap()
 }
 
@@ -210,4 +210,12 @@ fn media_says_what_any_range_and_condition_comes_to() {
     assert!(get["responses"]["206"]["content"]["video/mp2t"].is_object(), "{get:#}");
     assert!(get["responses"]["206"]["headers"]["Content-Range"].is_object());
     assert!(head["responses"]["200"]["content"].as_object().is_none_or(Map::is_empty), "{head:#}");
+}
+
+#[test]
+fn media_lie_where_the_document_says() {
+    let document = document(false);
+    for route in [super::super::stream::ROUTE, super::super::vod::ROUTE] {
+        assert!(document["paths"][route.replace("{*path}", "{path}")].is_object(), "{route}");
+    }
 }

@@ -1,8 +1,10 @@
 use super::*;
+use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
 use bytes::Bytes;
 use futures_util::stream::unfold;
+use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -41,10 +43,11 @@ async fn serve_small(limits: Limits) -> Served {
         }
     };
     let router = Router::new().route("/", get(|| async { "here" })).route("/endless", get(pour));
+    let service = TowerToHyperService::new(router.into_service());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let ended = tokio::spawn(run(listener, router, shutdown.clone(), limits));
+    let ended = tokio::spawn(run(listener, move |_| service.clone(), shutdown.clone(), limits));
     Served { address, shutdown, ended, given_up }
 }
 

@@ -6,6 +6,8 @@
 //! between the look and the opening.
 
 use super::super::media::Content;
+use super::super::media::disk::can_tell;
+use super::super::media::passage::Passage;
 use crate::config::confine::confine;
 use crate::store::claim::identity;
 use crate::store::hls_dir::is_part;
@@ -47,14 +49,22 @@ pub(super) enum Inside {
     /// Text is read at once.
     Text(Bytes),
     /// Media is read while it is sent.
-    Media { file: Arc<File>, len: u64 },
+    Media {
+        file: Arc<File>,
+        len: u64,
+        /// Whether it lies on a local disk.
+        local: bool,
+    },
 }
 
-impl From<Inside> for Content {
-    fn from(inside: Inside) -> Self {
-        match inside {
-            Inside::Text(bytes) => Self::Bytes(bytes),
-            Inside::Media { file, len } => Self::File { file, len },
+impl Inside {
+    /// It for the connection with this passage.
+    pub(super) fn content(self, passage: &Passage) -> Content {
+        match self {
+            Self::Text(bytes) => Content::Bytes(bytes),
+            Self::Media { file, len, local } => {
+                Content::File { file, len, passage: local.then(|| passage.clone()) }
+            }
         }
     }
 }
@@ -165,7 +175,8 @@ fn opened(mut file: File, text: bool) -> Result<Opened, Trouble> {
         (&mut file).take(len).read_to_end(&mut text).map_err(silent)?;
         Inside::Text(text.into())
     } else {
-        Inside::Media { file: Arc::new(file), len }
+        let local = can_tell(&file);
+        Inside::Media { file: Arc::new(file), len, local }
     };
     Ok(Opened { content, etag, modified: facts.modified().ok() })
 }
@@ -206,7 +217,7 @@ mod tests {
     fn text_of(opened: Opened) -> String {
         match opened.content {
             Inside::Text(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
-            Inside::Media { mut file, len } => {
+            Inside::Media { mut file, len, .. } => {
                 let mut text = String::new();
                 file.read_to_string(&mut text).unwrap();
                 assert_eq!(text.len() as u64, len);
