@@ -1,7 +1,7 @@
 //! When the pictures of a fragmented MP4 are shown, read from its boxes (ISO/IEC 14496-12).
 //!
-//! `ffprobe` cannot be the judge here: for composition offsets below zero libav shifts all times of
-//! what it happens to read. It stays the judge for what its own players make of that.
+//! `ffprobe` cannot be the judge of any file here: for composition offsets below zero, which others write, libav
+//! shifts all times of what it happens to read. It stays the judge for what its own players make of that.
 
 use super::damage::top_boxes;
 use super::probe::Packet;

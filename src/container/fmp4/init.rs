@@ -63,7 +63,7 @@ pub(super) fn describe_audio(
 }
 
 fn edit_media_time(lane: &Lane) -> Option<u64> {
-    u64::try_from(lane.edit_ticks).ok().filter(|&ticks| ticks > 0)
+    u64::try_from(lane.shift_ticks).ok().filter(|&ticks| ticks > 0)
 }
 
 fn fixed_point(value: Rational, field: &'static str) -> Result<FixedPoint<u16>, Fmp4Error> {

@@ -8,19 +8,18 @@
 //!
 //! # Time
 //!
-//! - **Video** has no edit list. A sample's `dts` lies the reorder delay before the frame grid
-//!   ([`VideoTrack::reorder_frames`](crate::model::track::VideoTrack::reorder_frames)); the file puts
-//!   it back on the grid (decode time = `dts` + delay, so the title starts at `tfdt` 0) and signed
-//!   composition offsets say where each picture belongs, some of them negative. That way the
-//!   presentation times in the file are the title's, also for players that ignore edit lists. The
-//!   price: libav's demuxer (FFmpeg 5.1) shows such video later by the largest negative offset that
-//!   it has read so far, one or two frames as a rule.
-//! - **Audio** with encoder delay has an edit list of one entry, whose `media_time` is the delay
-//!   (ISO/IEC 14496-12, 8.6.6). Decode times in the file are `pts` + delay and hence never negative,
-//!   which `tfdt` could not express: the first packets of a title decode to samples before its
-//!   beginning. That is how ISO BMFF presents encoder delay; the Media Source Extensions of the
-//!   browsers and libav both subtract the edit, which puts the first sample after the delay at title
-//!   time 0 and the delay itself before it.
+//! - Both tracks have an edit list of one entry where they have a delay, whose `media_time` is the delay
+//!   (ISO/IEC 14496-12, 8.6.6): the reorder delay of the encoder
+//!   ([`VideoTrack::reorder_frames`](crate::model::track::VideoTrack::reorder_frames)), the priming of the sound.
+//!   The browsers' Media Source Extensions, libav and GStreamer subtract it, which puts the first picture, and the
+//!   first sample after the priming, at title time 0.
+//! - **Video**: decode time in the file = `dts` + delay, so the title begins at `tfdt` 0; composition offset =
+//!   `pts` - `dts`, which is never negative. Negative ones, and no edit list, would be as good by the standard, but
+//!   libav's demuxer (FFmpeg 5.1) takes the most negative offset that it has read so far for the delay of all
+//!   pictures, and GStreamer 1.22 that of each fragment: pictures are then shown late against their sound, and where
+//!   segments differ in how far their B-frames reorder, one comes twice.
+//! - **Audio**: decode times in the file are `pts` + delay and hence never negative, which `tfdt` could not express:
+//!   the first packets of a title decode to samples before its beginning.
 //! - Neither `styp` nor `sidx` is written: some television players refuse segments that have them.
 //!
 //! # Sample entries
@@ -246,16 +245,14 @@ fn video_lane(track: &VideoTrack, track_id: u32) -> Result<Lane, Fmp4Error> {
     let timescale = timescale(TrackKind::Video, track.time_base)?;
     let shift_ticks = delay_ticks(TrackKind::Video, track.reorder_frames, track.frame_rate, track.time_base)?;
     let payload = Payload::of(track)?;
-    // No edit list: the composition offsets are signed and give the delay back.
-    Ok(Lane { kind: TrackKind::Video, track_id, timescale, shift_ticks, edit_ticks: 0, payload })
+    Ok(Lane { kind: TrackKind::Video, track_id, timescale, shift_ticks, payload })
 }
 
 fn audio_lane(track: &AudioTrack, track_id: u32) -> Result<Lane, Fmp4Error> {
     let timescale = timescale(TrackKind::Audio, track.time_base)?;
     let rate = Rational::from_int(i64::from(track.sample_rate));
     let shift_ticks = delay_ticks(TrackKind::Audio, track.priming_samples, rate, track.time_base)?;
-    let edit_ticks = shift_ticks;
-    Ok(Lane { kind: TrackKind::Audio, track_id, timescale, shift_ticks, edit_ticks, payload: Payload::Whole })
+    Ok(Lane { kind: TrackKind::Audio, track_id, timescale, shift_ticks, payload: Payload::Whole })
 }
 
 /// Ticks each second.

@@ -112,10 +112,9 @@ pub(super) struct Lane {
     pub(super) track_id: u32,
     /// Ticks each second.
     pub(super) timescale: u32,
-    /// Added to the samples' decode times: reorder delay (video), encoder delay (audio).
+    /// Where title time 0 lies in the media, which is the `media_time` of the edit list: reorder delay (video),
+    /// encoder delay (audio). So far the samples' times are moved.
     pub(super) shift_ticks: i64,
-    /// Where title time 0 lies in the media: `media_time` of the edit list, 0 for none.
-    pub(super) edit_ticks: i64,
     pub(super) payload: Payload,
 }
 
@@ -233,7 +232,7 @@ impl Lane {
     }
 
     fn composition_offset(&self, sample: &Sample) -> Result<i32, Fmp4Error> {
-        let media_time = sample.pts.saturating_add(self.edit_ticks);
+        let media_time = sample.pts.saturating_add(self.shift_ticks);
         let offset = media_time.saturating_sub(self.decode_ticks(sample));
         i32::try_from(offset).map_err(|_| Fmp4Error::Range { track: self.kind, field: "composition offset" })
     }

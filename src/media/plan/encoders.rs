@@ -7,7 +7,7 @@ use crate::av::encoder::{AudioSettings, VideoSettings, choose_pixel_format, choo
 use crate::av::registry;
 use crate::base::error::{Error, ErrorKind, Result, Stage};
 use crate::base::time::Rational;
-use crate::model::job::{Format, RateWish, SegmentType};
+use crate::model::job::{Format, RateWish};
 use crate::model::ladder;
 use crate::model::track::{AudioCodec, Colour, VideoCodec};
 
@@ -166,7 +166,7 @@ fn set_options(settings: &mut VideoSettings, wish: &VideoWish) {
         "libx264" => {
             set("preset", preset.unwrap_or_default());
             set("forced-idr", "1".into());
-            if wish.format == Format::Hls(SegmentType::Ts) {
+            if matches!(wish.format, Format::Hls(_)) {
                 set(X264_PARAMS, ONE_OF_MANY.into());
             }
         }
@@ -219,9 +219,6 @@ const FIRST_SEGMENT_CRF: f32 = 0.5;
 /// The parameter sets are the same. The threads share each picture, where else each has a picture of its own, and
 /// as many are held back. With our own preset the search is a step quicker and the look-ahead shorter, 7 pictures for
 /// 10; a lower crf makes up for it, at the price of a tenth or a fifth more bits, as far as the cap allows.
-///
-/// Not in fragments of MP4. What an encoder sees decides over its B-frames, and FFmpeg 5.1 and GStreamer 1.22 show the
-/// pictures of a fragment later by its most negative composition offset: where segments differ in that, one comes twice.
 pub fn of_first_segment(settings: &VideoSettings) -> Option<VideoSettings> {
     let mut own = settings.clone();
     let told = option(&mut own, X264_PARAMS)?;
