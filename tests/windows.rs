@@ -9,6 +9,7 @@ use bytes::Bytes;
 use sprocket::av::log::RunLog;
 use sprocket::base::cancel::Cancel;
 use sprocket::base::error::Result;
+use sprocket::media::describe::describe;
 use sprocket::media::inspect::inspect;
 use sprocket::media::pipeline::{self, LeadIn, Target};
 use sprocket::media::plan::{Machine, Plan};
@@ -202,12 +203,12 @@ fn slots(path: &Path, select: &str) -> (Vec<i64>, Vec<i64>) {
     (shown, decoded)
 }
 
-/// As for a viewer who has sought to the second segment.
-fn made_for_a_viewer(plan: &Plan) -> Made {
+/// As for a viewer who has sought to this segment.
+fn made_for_a_viewer(plan: &Plan, first: u64) -> Made {
     let plan = plan.only(0, Machine { cores: 2 }).expect("a rendition");
     let sink = Arc::new(Kept::default());
     let (cancel, progress, log) = (Cancel::new(), Arc::new(Progress::new()), RunLog::new());
-    let (pool, window) = (Pool::none(), Window::segments(1..plan.timeline.segment_count()));
+    let (pool, window) = (Pool::none(), Window::segments(first..plan.timeline.segment_count()));
     let start = pipeline::Start { pool: &pool, lead_in: LeadIn::Short };
     pipeline::run_from(start, &plan, window, Target::Segments(sink.clone()), &cancel, &progress, &log)
         .expect("a run");
@@ -222,7 +223,7 @@ fn a_run_for_a_viewer_has_the_same_times_and_pictures_as_good() {
         let folder = tempfile::tempdir().expect("a folder");
         let settings = plan.renditions[0].encode.as_ref().expect("an encode");
         let size = (settings.width as usize, settings.height as usize);
-        let (one, viewed) = (make(&plan, &[Window::ALL]), made_for_a_viewer(&plan));
+        let (one, viewed) = (make(&plan, &[Window::ALL]), made_for_a_viewer(&plan, 1));
         assert_eq!(one.0, viewed.0, "the init segment is the same bytes");
         assert_eq!(viewed.1.len() as u64, plan.timeline.segment_count() - 1);
         let truth = pictures(&source, size);
@@ -248,6 +249,24 @@ fn a_run_for_a_viewer_has_the_same_times_and_pictures_as_good() {
             );
             assert!(is >= was - 0.3, "{kind:?} segment {index}: {is:.2} dB, in one run {was:.2} dB");
         }
+    }
+}
+
+/// Playlist and init segment are there before anything is encoded, and x264 reorders fewer pictures where it gets only
+/// one or two, or makes each second one a key picture.
+#[test]
+fn what_is_promised_of_the_shortest_titles_is_what_is_made() {
+    for (frames, rate) in [(1, (25, 1)), (2, (25, 1)), (3, (25, 1)), (8, (1, 2))] {
+        let picture = h264().size(320, 180).rate(rate.0, rate.1).frames(frames);
+        let Some(source) = Clip::new().video(picture).make(&format!("short-{frames}-{}.mkv", rate.1)) else {
+            return;
+        };
+        let Some(plan) = plan(&source, SegmentType::Fmp4) else { return };
+        let promised = describe(&plan, &Pool::none(), &Cancel::new(), &RunLog::new()).expect("a promise");
+        let (init, segments) = made_for_a_viewer(&plan, 0);
+        assert!(init == promised[0].init, "{frames} pictures at {rate:?}: the init segment is another");
+        let count: u64 = segments.values().map(|segment| segment.frames).sum();
+        assert_eq!(count, u64::from(frames), "at {rate:?}");
     }
 }
 

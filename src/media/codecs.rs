@@ -155,14 +155,15 @@ fn open_encoder(
     let here = || open_here(own.as_ref().unwrap_or(settings), log);
     let Some((on, station)) = device else {
         let encoder = here()?;
-        return Ok(Works { encoder, filter: None, least_reorder: 0, stand_in_sets: None, for_first_segment });
+        let least_reorder = encoder.reorder_frames();
+        return Ok(Works { encoder, filter: None, least_reorder, stand_in_sets: None, for_first_segment });
     };
     let encoder = if on.encodes { PictureEncoder::There(station.encoder(settings)) } else { here()? };
     let graphs = on.needs_filters().then(|| station.graphs()).transpose()?;
     let filter = graphs.map(|graphs| DeviceFilter { graphs, on: on.clone() });
     // Opened to be asked: where it has to stand in, its times follow on those of the device.
     let stand_in = rendition.stand_in.as_ref().map(|stand_in| open_video(stand_in, log)).transpose()?;
-    let least_reorder = stand_in.as_ref().map_or(0, Encoder::reorder_frames);
+    let least_reorder = stand_in.as_ref().map_or(0, Encoder::reorder_frames).max(encoder.reorder_frames());
     let sets = stand_in.map(|encoder| encoder.parameters()).transpose();
     let sets = sets.map_err(|e| e.at(Stage::Encode, "cannot ask the encoder that stands in"))?;
     let stand_in_sets = sets.map(|params| params.extradata().to_vec());

@@ -60,7 +60,8 @@ pub struct Opening<'a> {
 /// What an encoder has to know of the one that goes on where it fails, or went on before.
 #[derive(Debug, Default)]
 pub struct Beside {
-    /// Pictures are reordered by so many at least, as far as their times say.
+    /// Pictures are reordered by so many at least, as far as their times say: as many as was promised of the encoder
+    /// before it was given any. x264 reorders fewer where it gets no more than two.
     pub least_reorder: u32,
     /// What the init segment of both says.
     pub both_sets: Option<BothSets>,

@@ -90,6 +90,15 @@ impl PictureEncoder {
         }
     }
 
+    /// Pictures that it may hold back to reorder them, as it said when it was opened; 0 on a device, where only its
+    /// packets tell.
+    pub fn reorder_frames(&self) -> u32 {
+        match self {
+            Self::Here(encoder, _) => encoder.reorder_frames(),
+            Self::There(_) => 0,
+        }
+    }
+
     /// What a muxer has to know.
     ///
     /// # Errors

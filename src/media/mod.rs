@@ -31,4 +31,16 @@ pub mod warm;
 pub use crate::av::crash;
 pub use crate::av::encoder::VideoSettings;
 pub use crate::av::log::RunLog;
-pub use crate::av::registry::{libav_build, libav_version, release_free_memory};
+pub use crate::av::registry::{libav_version, release_free_memory};
+
+use crate::av::registry::libav_build;
+use std::hash::Hash;
+
+/// Raised with each change to the bytes that one plan comes to: what lies in a cache, or was made of a job before, is
+/// not taken for them.
+const BYTES_REVISION: u32 = 2;
+
+/// What makes the bytes: the same source, by the same plan, and by the same of these gives the same.
+pub fn made_by() -> impl Hash {
+    (env!("CARGO_PKG_VERSION"), BYTES_REVISION, libav_build())
+}

@@ -123,9 +123,7 @@ fn check_fmp4_segments(
         if is_sampled(n, listed.len()) {
             let read = libav::read_behind_init(&init_path, &path, cancel, log)?;
             libav::check_streams(&read, expect.rendition()).map_err(|what| failed(&path, what))?;
-            let mut found = read.found();
-            expect.undo_libav_delay(n, &mut found);
-            expect.check_segment(n, &found).map_err(|what| failed(&path, what))?;
+            expect.check_segment(n, &read.found()).map_err(|what| failed(&path, what))?;
         }
     }
     totals.check().map_err(|what| failed(folder, what))

@@ -114,8 +114,8 @@ pub struct Tracks {
 /// One coded picture or one audio packet.
 ///
 /// Times count from title time 0 in ticks of the track's time base. They are absolute: the same
-/// picture carries the same times whichever run made it. DTS may exceed PTS by up to
-/// `reorder_frames` frames or be below it: see [`VideoTrack::reorder_frames`] and the muxers.
+/// picture carries the same times whichever run made it. DTS lies up to `reorder_frames` frames and more before PTS,
+/// never behind it: see [`VideoTrack::reorder_frames`] and the muxers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
     /// Presentation time, ticks of the track.

@@ -15,7 +15,7 @@ use crate::media::pipeline::{self, Outcome, Target};
 use crate::media::plan::{Machine, Plan};
 use crate::media::progress::Progress;
 use crate::media::verify::{verify_file, verify_hls};
-use crate::media::{RunLog, VideoSettings, libav_build};
+use crate::media::{RunLog, VideoSettings, made_by};
 use crate::model::document::HardwareUse;
 use crate::model::job::{Format, SegmentType, Wish};
 use crate::model::ladder;
@@ -332,7 +332,7 @@ fn fingerprint(plan: &Plan) -> Result<u64> {
     let facts = fs::metadata(&plan.input).map_err(|e| Error::io(Stage::Open, "look at", &plan.input, &e))?;
     let mut hasher = DefaultHasher::new();
     (facts.len(), facts.mtime(), facts.mtime_nsec(), facts.ino()).hash(&mut hasher);
-    (format!("{:?}", plan.without_threads()), env!("CARGO_PKG_VERSION"), libav_build()).hash(&mut hasher);
+    (format!("{:?}", plan.without_threads()), made_by()).hash(&mut hasher);
     Ok(hasher.finish())
 }
 

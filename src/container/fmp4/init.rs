@@ -87,7 +87,7 @@ pub(super) fn write(tracks: Vec<Described>) -> Result<Vec<u8>, Fmp4Error> {
     Ok(out)
 }
 
-/// `iso6` for `tfdt` and signed offsets, `cmfc` for CMAF, `mp41` for old players, and `hlsf`, which
+/// `iso6` for `tfdt` and version 1 of `trun`, `cmfc` for CMAF, `mp41` for old players, and `hlsf`, which
 /// some television players look for.
 fn ftyp() -> Ftyp {
     let brands = [b"iso6", b"cmfc", b"mp41", b"hlsf"].map(FourCC::new);

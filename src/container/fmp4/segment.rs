@@ -113,7 +113,7 @@ pub(super) struct Lane {
     /// Ticks each second.
     pub(super) timescale: u32,
     /// Where title time 0 lies in the media, which is the `media_time` of the edit list: reorder delay (video),
-    /// encoder delay (audio). So far the samples' times are moved.
+    /// encoder delay (audio). By so much the samples' times are moved.
     pub(super) shift_ticks: i64,
     pub(super) payload: Payload,
 }

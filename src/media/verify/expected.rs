@@ -74,20 +74,6 @@ impl<'a> Expect<'a> {
         ticks.saturating_add(TS_ORIGIN_90K)
     }
 
-    /// Takes off what libav adds to the picture's times in fragmented files with signed offsets (5.1 does,
-    /// for files of its own muxer too): a constant of at most the reorder delay.
-    pub(super) fn undo_libav_delay(&self, n: u64, found: &mut Found) {
-        let (Some(video), Some(track)) = (&mut found.video, &self.rendition.video) else { return };
-        let ticks = |time: Rational| (time / video.time_base).round(Rounding::Nearest);
-        let most =
-            ticks(Rational::from_int(i64::from(track.reorder_frames)) * self.timeline.frame_duration());
-        let earliest = video.pts.iter().min().copied().unwrap_or(0);
-        let delay = earliest.saturating_sub(ticks(self.timeline.segment_time(n)));
-        if (1..=most).contains(&delay) {
-            video.pts.iter_mut().for_each(|pts| *pts -= delay);
-        }
-    }
-
     /// A count over all segments.
     pub(super) fn totals(&self) -> Totals<'a> {
         Totals { rendition: self.rendition, video_on_grid: self.video_on_grid, frames: 0, packets: Some(0) }

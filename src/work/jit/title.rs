@@ -13,7 +13,7 @@ use crate::media::index::{self, Shelf, Sought};
 use crate::media::inspect::inspect;
 use crate::media::plan::{AudioPlan, Keys, Machine, Plan, Sound, direct, direct_cuts};
 use crate::media::warm::Pool;
-use crate::media::{RunLog, libav_build};
+use crate::media::{RunLog, made_by};
 use crate::model::job::{AudioChoice, Format, SegmentType, VideoChoice, Wish};
 use crate::model::source::SourceFacts;
 use bytes::Bytes;
@@ -351,13 +351,9 @@ fn no_direct_play(path: &Path, reason: &str) -> Error {
     Error::new(ErrorKind::NotFound, "no_direct_play", Stage::Plan, message).hint("take master.m3u8")
 }
 
-/// Raised with each change to the bytes that one plan comes to, so that what lies in a cache is not taken for them.
-const BYTES_REVISION: u32 = 2;
-
 fn content(plan: &Plan, identity: Identity) -> u64 {
     let mut hasher = DefaultHasher::new();
     identity.hash(&mut hasher);
-    let made_by = (env!("CARGO_PKG_VERSION"), BYTES_REVISION, libav_build());
-    (format!("{:?}", plan.without_threads()), made_by).hash(&mut hasher);
+    (format!("{:?}", plan.without_threads()), made_by()).hash(&mut hasher);
     hasher.finish()
 }
