@@ -18,7 +18,7 @@ use super::{stream, vod};
 use axum::body::{Body, HttpBody};
 use axum::http::header::{ALLOW, CONTENT_LENGTH};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use percent_encoding::percent_decode_str;
@@ -121,9 +121,11 @@ fn decoded<'a>(first: &'a str, path: &'a str) -> Option<(Cow<'a, str>, Cow<'a, s
     Some((decode(first)?, decode(path)?))
 }
 
-/// The answer to `HEAD`: the length is told of what is not sent.
+/// The answer to `HEAD`: the length is told of what is not sent. That of a 304 would be the representation's
+/// (RFC 9110, section 8.6), and is left out.
 fn without_body(mut response: Response) -> Response {
-    let len = response.body().size_hint().exact();
+    let has_body = response.status() != StatusCode::NOT_MODIFIED;
+    let len = response.body().size_hint().exact().filter(|_| has_body);
     let headers = response.headers_mut();
     if let Some(len) = len.filter(|_| !headers.contains_key(CONTENT_LENGTH)) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(len));

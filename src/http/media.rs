@@ -66,7 +66,7 @@ pub(super) const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-
 /// `Cache-Control` of what may change: it is kept, and asked for again each time.
 pub(super) const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
 
-/// More than any answer has, those of the layers around this included.
+/// More than any answer has, CORS and the like included.
 const MOST_HEADERS: usize = 16;
 
 /// What is sent.

@@ -1,7 +1,7 @@
 //! What is noted of each request, and how long a handler may think.
 //!
 //! What enters: a request on its way in, its response on its way out. What leaves: one debug line, one
-//! measurement, and headers that all answers share unless a layer within says otherwise. What stands in a body or in a
+//! measurement, and headers that all answers share unless what is within says otherwise. What stands in a body or in a
 //! header of a request is never noted: tokens are there.
 
 use super::Room;

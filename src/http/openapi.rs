@@ -1,7 +1,7 @@
 //! The OpenAPI document: what all calls have in common.
 //!
 //! What enters: the document that `utoipa` makes of the handlers, which is about what each call does by
-//! itself. What leaves: the same with what the layers around them answer, the shape of a problem behind
+//! itself. What leaves: the same with what stands around them answers, the shape of a problem behind
 //! every status from 400 on, the headers that belong to a status, and the tokens; and for media, which is
 //! described for `GET` alone, the same for `HEAD` and `OPTIONS`. What a client may get
 //! and what is written here are one thing: the tests compare them, and CI asks the server at random.
@@ -127,7 +127,7 @@ impl Common {
     }
 }
 
-/// What the layers answer to any call.
+/// What is answered to any call before a handler sees it.
 const COMMON: [(&str, &str); 6] = [
     ("400", "`bad_host`: not exactly one `Host`"),
     ("403", "`foreign_host`, `foreign_origin`: see the rules for `Host` and `Origin`"),

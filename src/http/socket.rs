@@ -10,6 +10,12 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Interval, interval_at};
 
+/// A stream that may have to wait for a disk before it can write.
+pub(super) trait Fetches {
+    /// Whether it does so now: the peer has nothing to read then.
+    fn is_fetching(&self) -> bool;
+}
+
 /// The stream. Without its limit on writes, answers that nobody reads would hold connections for ever.
 pub(super) struct Patient<S> {
     stream: S,
@@ -18,7 +24,7 @@ pub(super) struct Patient<S> {
     stalled: Option<Interval>,
 }
 
-impl<S> Patient<S> {
+impl<S: Fetches> Patient<S> {
     /// `limit` is how long one write may wait.
     pub(super) fn new(stream: S, limit: Duration) -> Self {
         Self { stream, limit, stalled: None }
@@ -26,7 +32,7 @@ impl<S> Patient<S> {
 
     /// What became of a write, or that it has waited for too long.
     fn judge<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
+        if written.is_ready() || self.stream.is_fetching() {
             self.stalled = None;
             return written;
         }
@@ -43,7 +49,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Fetches + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
@@ -78,7 +84,50 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    impl Fetches for DuplexStream {
+        fn is_fetching(&self) -> bool {
+            false
+        }
+    }
+
+    /// Writes nothing, and says for how long it waits for a disk.
+    struct Disk {
+        until: Instant,
+        wakes: Interval,
+    }
+
+    impl Fetches for Disk {
+        fn is_fetching(&self) -> bool {
+            Instant::now() < self.until
+        }
+    }
+
+    impl AsyncWrite for Disk {
+        fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            let _ = self.get_mut().wakes.poll_tick(cx);
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_a_disk_is_not_the_peers() {
+        let began = Instant::now();
+        let until = began + Duration::from_secs(20);
+        let disk = Disk { until, wakes: interval_at(until, Duration::from_secs(3600)) };
+        let mut patient = Patient::new(disk, Duration::from_secs(30));
+        let stalled = patient.write_all(b"1").await.unwrap_err();
+        assert_eq!((stalled.kind(), began.elapsed().as_secs()), (io::ErrorKind::TimedOut, 50));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_write_that_nobody_takes_fails_and_a_slow_reader_does_not() {

@@ -15,7 +15,7 @@
 //! sees that something is missing.
 
 use super::disk::{Reading, read_cached, read_on_thread};
-use super::passage::Passage;
+use super::passage::{Passage, fetch};
 use crate::base::pieces::Pieces;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -114,26 +114,38 @@ pub(super) struct PassageBody {
     file: Arc<File>,
     at: u64,
     end: u64,
+    /// A part that is being fetched from the disk.
+    fetching: Option<Reading>,
 }
 
 impl PassageBody {
     /// The bytes from `first` up to, and without, `end`.
     pub(super) fn new(passage: Passage, file: Arc<File>, first: u64, end: u64) -> Self {
-        Self { passage, file, at: first, end }
+        Self { passage, file, at: first, end, fetching: None }
     }
 }
 
 impl Body for PassageBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let left = self.end.saturating_sub(self.at);
         if left == 0 {
             return Poll::Ready(None);
+        }
+        if self.fetching.is_none() {
+            self.fetching = fetch(&self.file, self.at, left);
+        }
+        if let Some(fetching) = &mut self.fetching {
+            let fetched = ready!(fetching.as_mut().poll(context));
+            self.fetching = None;
+            if let Err(e) = fetched {
+                return Poll::Ready(Some(Err(e)));
+            }
         }
         let stand_in = self.passage.enter(&self.file, self.at, left);
         self.at = self.at.saturating_add(stand_in.len() as u64);

@@ -10,14 +10,16 @@
 //! them. The connection knows them by their address, takes the parts of files out of the passage in the same
 //! order, and has the kernel send those. It never writes a stand-in itself.
 //!
-//! What enters: parts of open files on local disks (`disk::can_tell`). What leaves: their bytes. Whether the
-//! kernel has a part in memory is asked before, at its ends and every 64 KiB; what it has not is fetched on a thread
-//! first, so that no disk holds up the runtime. What was pushed out of memory in between costs a read of a local disk.
+//! What enters: parts of open files on local disks (`disk::can_tell`). What leaves: their bytes. Whether the kernel
+//! has a part in memory is asked before, at its end and every 16 KiB; what it has not is fetched on a thread first.
+//! What was pushed out of memory between those places makes the kernel read a local disk while a thread of the runtime
+//! waits: to ask for every page would cost as much as to copy it.
 
+use super::super::socket::Fetches;
 use super::disk::{CHUNK_BYTES, Reading, read_cached, read_on_thread};
 use bytes::Bytes;
 use rustix::fs::sendfile;
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -28,12 +30,12 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-/// What a stand-in may stand for at most.
-const MAX_PART_BYTES: usize = 1 << 20;
-/// Nothing. Nobody reads it, so it takes no memory.
-static STAND_IN: [u8; MAX_PART_BYTES] = [0; MAX_PART_BYTES];
+/// Nothing, as long as a part may be. It lies in the program's file, and since nobody reads it never in memory.
+static STAND_IN: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
 /// How far apart it is asked whether a part is in memory.
-const PROBE_BYTES: usize = 64 * 1024;
+const PROBE_BYTES: usize = 16 * 1024;
+/// What is copied at once where the kernel cannot send.
+const COPY_BYTES: usize = 64 * 1024;
 
 /// A part of a file on its way through hyper.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ struct Part {
     file: Arc<File>,
     at: u64,
     left: usize,
+    /// It was in memory a moment ago.
+    fresh: bool,
 }
 
 /// The parts of files that a connection has still to send.
@@ -48,18 +52,19 @@ struct Part {
 pub(in crate::http) struct Passage(Arc<Mutex<VecDeque<Part>>>);
 
 impl Passage {
-    /// The next part of an answer, of at most `left` bytes, and what hyper gets in its place.
+    /// The next part of an answer, of at most `left` bytes, which is in memory; and what hyper gets in its place.
     pub(super) fn enter(&self, file: &Arc<File>, at: u64, left: u64) -> Bytes {
-        let left = usize::try_from(left).unwrap_or(usize::MAX).min(MAX_PART_BYTES);
-        self.parts().push_back(Part { file: file.clone(), at, left });
+        let left = part_of(left);
+        self.parts().push_back(Part { file: file.clone(), at, left, fresh: true });
         Bytes::from_static(STAND_IN.get(..left).unwrap_or_default())
     }
 
-    /// The file, the place and the length of what comes next.
-    fn front(&self) -> io::Result<(Arc<File>, u64, usize)> {
-        let parts = self.parts();
-        let part = parts.front().ok_or_else(|| io::Error::other("a stand-in stands for nothing"))?;
-        Ok((part.file.clone(), part.at, part.left))
+    /// What comes next.
+    fn front(&self) -> io::Result<Part> {
+        let mut parts = self.parts();
+        let part = parts.front_mut().ok_or_else(|| io::Error::other("a stand-in stands for nothing"))?;
+        let fresh = std::mem::take(&mut part.fresh);
+        Ok(Part { file: part.file.clone(), at: part.at, left: part.left, fresh })
     }
 
     /// So many bytes of it were sent.
@@ -76,6 +81,17 @@ impl Passage {
     fn parts(&self) -> MutexGuard<'_, VecDeque<Part>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What of so many bytes one part has.
+fn part_of(left: u64) -> usize {
+    usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_BYTES)
+}
+
+/// The read that brings the next part into memory, where it is not.
+pub(super) fn fetch(file: &Arc<File>, at: u64, left: u64) -> Option<Reading> {
+    let left = part_of(left);
+    (!in_memory(file, at, left)).then(|| read_on_thread(file, at, left))
 }
 
 fn stands_in(bytes: &[u8]) -> bool {
@@ -98,9 +114,9 @@ impl Direct {
 
     /// Sends of the next part what the socket takes, and at most `most`.
     fn poll_part(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
-        let (file, at, left) = self.passage.front()?;
-        let left = left.min(most).min(CHUNK_BYTES);
-        let mut fetched = false;
+        let Part { file, at, left, fresh } = self.passage.front()?;
+        let left = left.min(most);
+        let mut fetched = fresh;
         loop {
             if let Some(fetching) = &mut self.fetching {
                 let done = ready!(fetching.as_mut().poll(cx));
@@ -132,7 +148,8 @@ impl Direct {
             ready!(self.stream.poll_write_ready(cx))?;
             let write = || {
                 let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
-                sendmsg(&self.stream, slices, &mut SendAncillaryBuffer::default(), flags).map_err(Into::into)
+                let send = || sendmsg(&self.stream, slices, &mut SendAncillaryBuffer::default(), flags);
+                retry_on_intr(send).map_err(Into::into)
             };
             match self.stream.try_io(Interest::WRITABLE, write) {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {}
@@ -158,20 +175,25 @@ fn is_far(file: &File, at: u64) -> bool {
 }
 
 fn send(stream: &TcpStream, file: &File, at: u64, len: usize) -> io::Result<usize> {
-    match sendfile(stream, file, Some(&mut { at }), len) {
+    match retry_on_intr(|| sendfile(stream, file, Some(&mut { at }), len)) {
         // A file system that cannot.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => copy(stream, file, at, len),
-        Err(Errno::INTR) => Err(ErrorKind::WouldBlock.into()),
         sent => sent.map_err(Into::into),
     }
 }
 
 fn copy(stream: &TcpStream, file: &File, at: u64, len: usize) -> io::Result<usize> {
-    let mut bytes = vec![0; len.min(PROBE_BYTES)];
+    let mut bytes = vec![0; len.min(COPY_BYTES)];
     let read = rustix::io::pread(file, &mut bytes[..], at)?;
     match bytes.get(..read) {
         None | Some([]) => Ok(0),
         Some(bytes) => rustix::net::send(stream, bytes, SendFlags::NOSIGNAL).map_err(Into::into),
+    }
+}
+
+impl Fetches for Direct {
+    fn is_fetching(&self) -> bool {
+        self.fetching.is_some()
     }
 }
 

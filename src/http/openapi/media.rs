@@ -1,7 +1,7 @@
 //! What all media paths have in common in the document.
 //!
 //! What enters: the description of a path's `GET`. What leaves: the same with what `media::serve` and the
-//! layers around it answer, and the descriptions of `HEAD` and `OPTIONS`, which nobody writes by hand.
+//! door before it answers, and the descriptions of `HEAD` and `OPTIONS`, which nobody writes by hand.
 
 use super::{STREAM_TOKEN, STREAM_TOKEN_IN_QUERY, add, as_problems, as_sent, header};
 use utoipa::openapi::RefOr;

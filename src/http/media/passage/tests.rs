@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-const FILE_BYTES: usize = 3 * MAX_PART_BYTES / 2;
+const FILE_BYTES: usize = 3 * CHUNK_BYTES / 2;
 
 fn noise(seed: usize, len: usize) -> Vec<u8> {
     (0..len).map(|n| ((n + seed).wrapping_mul(2_654_435_761) >> 9) as u8).collect()
@@ -88,17 +88,37 @@ proptest! {
     }
 }
 
+/// Out of the kernel's memory with it.
+fn forget(named: &tempfile::NamedTempFile, file: &File) {
+    named.as_file().sync_all().unwrap();
+    fadvise(file, 0, None, Advice::DontNeed).unwrap();
+}
+
 #[tokio::test]
 async fn what_the_disk_has_to_fetch_arrives_as_well() {
     let whole = noise(2, FILE_BYTES);
     let (named, file) = file(&whole);
-    named.as_file().sync_all().unwrap();
-    fadvise(&*file, 0, None, Advice::DontNeed).unwrap();
     let (mut direct, passage, far) = connected().await;
-    let parts = [0, MAX_PART_BYTES].map(|at| passage.enter(&file, at as u64, (FILE_BYTES - at) as u64));
+    forget(&named, &file);
+    let parts = [0, CHUNK_BYTES].map(|at| passage.enter(&file, at as u64, (FILE_BYTES - at) as u64));
+    // As after a write that took nothing.
+    passage.parts().iter_mut().for_each(|part| part.fresh = false);
     let (written, got) = tokio::join!(write(&mut direct, parts.into()), all_of(far));
     written.unwrap();
     assert!(got == whole);
+}
+
+#[tokio::test]
+async fn what_is_not_in_memory_is_fetched_before_it_enters() {
+    let whole = noise(5, FILE_BYTES);
+    let (named, file) = file(&whole);
+    assert!(fetch(&file, 0, FILE_BYTES as u64).is_none(), "it was just written");
+    forget(&named, &file);
+    // Not every file system forgets.
+    if let Some(fetching) = fetch(&file, 0, FILE_BYTES as u64) {
+        assert!(fetching.await.unwrap()[..] == whole[..CHUNK_BYTES]);
+        assert!(fetch(&file, 0, CHUNK_BYTES as u64).is_none(), "it is in memory now");
+    }
 }
 
 #[tokio::test]
@@ -117,12 +137,12 @@ async fn a_file_that_became_shorter_is_an_error_and_never_filled_up() {
 async fn a_file_system_that_cannot_send_is_read() {
     let (mut direct, _, far) = connected().await;
     direct.write_all(b"x").await.unwrap();
-    let whole = noise(4, PROBE_BYTES + 10);
+    let whole = noise(4, COPY_BYTES + 10);
     let (_named, file) = file(&whole);
-    assert_eq!(copy(&direct.stream, &file, 5, whole.len()).unwrap(), PROBE_BYTES);
+    assert_eq!(copy(&direct.stream, &file, 5, whole.len()).unwrap(), COPY_BYTES);
     assert_eq!(copy(&direct.stream, &file, whole.len() as u64, 7).unwrap(), 0);
     drop(direct);
-    assert!(all_of(far).await[1..] == whole[5..PROBE_BYTES + 5]);
+    assert!(all_of(far).await[1..] == whole[5..COPY_BYTES + 5]);
 }
 
 #[tokio::test]
