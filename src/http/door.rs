@@ -63,16 +63,16 @@ impl<'a> Place<'a> {
 
 /// The answer to a request whose path is of media.
 pub(super) async fn answer(room: Arc<Room>, caller: Caller, head: Parts) -> Response {
-    let route = Place::of(head.uri.path()).map(Place::route);
-    let seen = Seen::of(&head, route.map(Cow::Borrowed));
-    seen.noted(&room, with_cors(&room, &caller, &head)).await
+    let place = Place::of(head.uri.path());
+    let seen = Seen::of(&head, place.map(|place| Cow::Borrowed(place.route())));
+    seen.noted(&room, with_cors(&room, &caller, &head, place)).await
 }
 
-async fn with_cors(room: &Arc<Room>, caller: &Caller, head: &Parts) -> Response {
+async fn with_cors(room: &Arc<Room>, caller: &Caller, head: &Parts, place: Option<Place<'_>>) -> Response {
     if head.method == Method::OPTIONS {
         return room.cross_origin.preflight(&head.headers);
     }
-    let answered = AssertUnwindSafe(admitted(room, caller, head)).catch_unwind().await;
+    let answered = AssertUnwindSafe(admitted(room, caller, head, place)).catch_unwind().await;
     let mut response = match answered {
         Ok(answer) => answer.unwrap_or_else(IntoResponse::into_response),
         Err(cause) => problem::panicked(cause),
@@ -81,9 +81,14 @@ async fn with_cors(room: &Arc<Room>, caller: &Caller, head: &Parts) -> Response 
     if head.method == Method::HEAD { without_body(response) } else { response }
 }
 
-async fn admitted(room: &Arc<Room>, caller: &Caller, head: &Parts) -> Answer<Response> {
+async fn admitted(
+    room: &Arc<Room>,
+    caller: &Caller,
+    head: &Parts,
+    place: Option<Place<'_>>,
+) -> Answer<Response> {
     let token = access::admit(room, head)?;
-    let place = Place::of(head.uri.path()).ok_or_else(|| access::nothing(&head.uri))?;
+    let place = place.ok_or_else(|| access::nothing(&head.uri))?;
     if ![Method::GET, Method::HEAD].contains(&head.method) {
         let refused = problem::method_not_allowed(&head.method, &head.uri);
         return Err(refused.header(ALLOW, HeaderValue::from_static("GET,HEAD")));

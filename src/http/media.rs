@@ -159,13 +159,7 @@ impl Content {
         match self {
             Self::Bytes(bytes) => Body::from(bytes.slice(from.min(bytes.len())..to.min(bytes.len()))),
             Self::Pieces(pieces) => Body::new(body::PiecesBody::new(pieces.slice(from..to))),
-            Self::File { file, passage: Some(passage), .. }
-                if end.saturating_sub(first) > body::CHUNK_BYTES as u64 =>
-            {
-                Body::new(body::PassageBody::new(passage, file, first, end))
-            }
-            // What is one chunk is sooner copied than passed on.
-            Self::File { file, .. } => Body::new(body::FileBody::new(file, first, end)),
+            Self::File { file, passage, .. } => Body::new(body::FileBody::new(file, first, end, passage)),
         }
     }
 }

@@ -14,10 +14,10 @@
 //!   The browsers' Media Source Extensions, libav and GStreamer subtract it, which puts the first picture, and the
 //!   first sample after the priming, at title time 0.
 //! - **Video**: decode time in the file = `dts` + delay, so the title begins at `tfdt` 0; composition offset =
-//!   `pts` - `dts`, which is not negative, since callers give no `dts` beyond the `pts`. Negative ones, and no edit list, would be as good by the standard, but
-//!   libav's demuxer (FFmpeg 5.1) takes the most negative offset that it has read so far for the delay of all
-//!   pictures, and GStreamer 1.22 that of each fragment: pictures are then shown late against their sound, and where
-//!   segments differ in how far their B-frames reorder, one comes twice.
+//!   `pts` - `dts`, which is not negative, since callers give no `dts` beyond the `pts`. Negative ones, and no edit
+//!   list, would be as good by the standard, but libav's demuxer (FFmpeg 5.1) takes the most negative offset that it
+//!   has read so far for the delay of all pictures, and GStreamer 1.22 that of each fragment: pictures are then shown
+//!   late against their sound, and where segments differ in how far their B-frames reorder, one comes twice.
 //! - **Audio**: decode times in the file are `pts` + delay and hence never negative, which `tfdt` could not express:
 //!   the first packets of a title decode to samples before its beginning.
 //! - Neither `styp` nor `sidx` is written: some television players refuse segments that have them.

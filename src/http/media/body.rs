@@ -28,7 +28,7 @@ use std::task::{Context, Poll, ready};
 
 /// What is read at once of what lies in memory: few enough that it is still in the processor's cache when the
 /// socket takes it, and that hundreds of slow readers do not hold much.
-pub(super) const CHUNK_BYTES: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 /// Buffers that are kept for the next reader.
 const MAX_SPARE: usize = 32;
 /// Buffers that nobody uses.
@@ -39,22 +39,30 @@ pub(super) struct FileBody {
     file: Arc<File>,
     at: u64,
     end: u64,
+    /// The connection's, where that sends the bytes by itself.
+    passage: Option<Passage>,
     /// A read that waits for a disk.
     reading: Option<Reading>,
 }
 
 impl FileBody {
-    /// The bytes from `first` up to, and without, `end`.
-    pub(super) fn new(file: Arc<File>, first: u64, end: u64) -> Self {
-        Self { file, at: first, end, reading: None }
+    /// The bytes from `first` up to, and without, `end`; by the passage, if there is one and they are worth it.
+    pub(super) fn new(file: Arc<File>, first: u64, end: u64, passage: Option<Passage>) -> Self {
+        // What is one chunk is sooner copied than passed on.
+        let passage = passage.filter(|_| end.saturating_sub(first) > CHUNK_BYTES as u64);
+        Self { file, at: first, end, passage, reading: None }
     }
 
     fn left(&self) -> u64 {
         self.end.saturating_sub(self.at)
     }
 
-    /// The next bytes, if they are in memory; else a thread is on its way to them.
+    /// The next bytes, or what stands for them, if they are in memory; else a thread is on its way to them.
     fn read(&mut self) -> Option<io::Result<Bytes>> {
+        if let Some(passage) = &self.passage {
+            self.reading = fetch(&self.file, self.at, self.left());
+            return self.reading.is_none().then(|| Ok(passage.enter(&self.file, self.at, self.left())));
+        }
         let left = usize::try_from(self.left()).unwrap_or(usize::MAX);
         let now = Buffer::fill(left.min(CHUNK_BYTES), |into| read_cached(&self.file, into, self.at));
         match now {
@@ -85,7 +93,10 @@ impl Body for FileBody {
             (None, Some(reading)) => {
                 let read = ready!(reading.as_mut().poll(context));
                 this.reading = None;
-                read
+                match &this.passage {
+                    Some(passage) => read.map(|_| passage.enter(&this.file, this.at, this.left())),
+                    None => read,
+                }
             }
             // Either there are bytes or they are on the way.
             (None, None) => Err(ErrorKind::Other.into()),
@@ -105,59 +116,6 @@ impl Body for FileBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left())
-    }
-}
-
-/// The bytes of a file that the connection sends by itself.
-pub(super) struct PassageBody {
-    passage: Passage,
-    file: Arc<File>,
-    at: u64,
-    end: u64,
-    /// A part that is being fetched from the disk.
-    fetching: Option<Reading>,
-}
-
-impl PassageBody {
-    /// The bytes from `first` up to, and without, `end`.
-    pub(super) fn new(passage: Passage, file: Arc<File>, first: u64, end: u64) -> Self {
-        Self { passage, file, at: first, end, fetching: None }
-    }
-}
-
-impl Body for PassageBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let left = self.end.saturating_sub(self.at);
-        if left == 0 {
-            return Poll::Ready(None);
-        }
-        if self.fetching.is_none() {
-            self.fetching = fetch(&self.file, self.at, left);
-        }
-        if let Some(fetching) = &mut self.fetching {
-            let fetched = ready!(fetching.as_mut().poll(context));
-            self.fetching = None;
-            if let Err(e) = fetched {
-                return Poll::Ready(Some(Err(e)));
-            }
-        }
-        let stand_in = self.passage.enter(&self.file, self.at, left);
-        self.at = self.at.saturating_add(stand_in.len() as u64);
-        Poll::Ready(Some(Ok(Frame::data(stand_in))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.at >= self.end
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.end.saturating_sub(self.at))
     }
 }
 
@@ -270,7 +228,7 @@ mod tests {
             let (_named, file) = file(&whole);
             let place = |part: f64| (part * len as f64) as usize;
             let (first, end) = (place(a).min(place(b)), place(a).max(place(b)));
-            let got = runtime().block_on(frames(FileBody::new(file, first as u64, end as u64))).unwrap();
+            let got = runtime().block_on(frames(FileBody::new(file, first as u64, end as u64, None))).unwrap();
             prop_assert!(got.iter().all(|frame| !frame.is_empty() && frame.len() <= crate::http::media::disk::CHUNK_BYTES));
             prop_assert_eq!(got.concat(), &whole[first..end]);
         }
@@ -279,7 +237,7 @@ mod tests {
     #[test]
     fn a_file_that_became_shorter_is_an_error_and_never_filled_up() {
         let (_named, file) = file(&noise(1000));
-        let err = runtime().block_on(frames(FileBody::new(file, 500, 2000))).unwrap_err();
+        let err = runtime().block_on(frames(FileBody::new(file, 500, 2000, None))).unwrap_err();
         assert_eq!(err.kind(), ErrorKind::UnexpectedEof);
     }
 
@@ -287,7 +245,7 @@ mod tests {
     fn what_a_disk_cannot_give_at_once_comes_from_a_thread() {
         // /proc knows nothing of NOWAIT.
         let file = Arc::new(File::open("/proc/self/status").unwrap());
-        let got = runtime().block_on(frames(FileBody::new(file, 0, 5))).unwrap();
+        let got = runtime().block_on(frames(FileBody::new(file, 0, 5, None))).unwrap();
         assert_eq!(got.concat(), b"Name:");
     }
 }
